@@ -1,0 +1,270 @@
+"""What every broker driver promises (architecture: drivers know their store).
+
+Vocabulary
+    *Publish*: an envelope with an address. *Delivery*: an envelope with a receipt, in our hands and still
+    in the broker's care. *Settlement*: what becomes of a delivery. *Lease*: the broker's care for a delivery
+    ends when we settle it, or when we are dead; a living Receiver keeps it alive by itself.
+
+A driver has two halves over one pure protocol part:
+
+`Sender` is blocking and belongs to one thread at a time; `celery.brokers.pool.SenderPool` lends senders to
+threads, throws them away after a fork, and gives coroutines their twin. So no driver writes locks or async
+publishing of its own.
+
+`Receiver` is async only and lives in a worker's main process. It owns its background duties (leases, due
+messages, dead peers, heartbeats), starts them in `open` and ends them in `close`. When its connection is
+lost, every waiting call raises OperationalError; the worker then closes it and opens another.
+
+Rules
+    1. A message is at any time in a queue, in a delivery, waiting for its time, or in the dead queue: never
+       nowhere. Taking it out of a queue and recording the delivery is one step.
+    2. Messages of one queue and one priority are delivered in the order they were sent. What is returned is
+       delivered next, what is requeued last.
+    3. Only the holder of a lease settles: a settlement that comes too late changes nothing and is reported.
+    4. Nothing here decodes a body, and no message that a peer can write makes a driver fail: what cannot be
+       read as an envelope goes to the dead queue.
+    5. Every wait has a bound, or is ended by `close`. Errors are `celery.exceptions.OperationalError` with the
+       URL (password masked) for what a new connection may mend, `ImproperlyConfigured` for what it will not.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from celery.brokers.topology import Queue
+from celery.wire.envelope import Envelope
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a broker can do. Callers ask this, never which broker it is."""
+
+    #: For messages to people: "redis".
+    name: str
+    #: Highest useful priority number; 0 when there are none.
+    max_priority: int = 9
+    #: True when the greater number is served first (RabbitMQ), False when the smaller one is (Redis).
+    high_priority_first: bool = False
+    #: Settlement.until is kept by the store, not by this process.
+    delay: bool = True
+    #: Queue bindings of type fanout reach all consumers, so remote control and Broadcast work.
+    fanout: bool = True
+    #: Verdict.START leaves a record from which another worker can report the loss of ours.
+    started_records: bool = False
+    #: `Receiver.settle` applies `follow` in the same transaction as the verdict, and `results` too once
+    #: `Receiver.share` has agreed to.
+    transactional: bool = False
+    #: Sender.publish(confirm=True) waits for the broker's word (elsewhere a write is its own confirmation).
+    confirms: bool = False
+
+
+class Publish(msgspec.Struct, frozen=True, array_like=True):
+    """An envelope and where it goes. Array-like: it travels inside Outcomes."""
+
+    envelope: Envelope
+    #: "" is the default exchange: the routing key is the name of the queue.
+    exchange: str
+    routing_key: str
+    #: Declared before the first publish to it on a connection; None: the target is known to exist.
+    queue: Queue | None = None
+    mandatory: bool = False
+    #: Not before this moment (unix seconds), for a broker that can hold a message back when sending.
+    #: The envelope's eta header says the same to workers, which check it on receipt.
+    until: float | None = None
+
+
+class Delivery(msgspec.Struct, eq=False):
+    """One message in our hands. Identity matters, equality does not."""
+
+    envelope: Envelope
+    #: The driver's own handle; None: nothing to settle (a fan-out copy).
+    receipt: Any
+    #: Name of the queue that it came from.
+    queue: str
+    #: As published.
+    exchange: str
+    routing_key: str
+    redelivered: bool = False
+    #: How many times the message was handed to a worker that did not settle it: 0 at first; drivers count
+    #: Verdict.LOST, expired leases and dead workers, and keep the number in the header `x-delivery-count`
+    #: or in a column.
+    failures: int = 0
+    #: Its worker died after Verdict.START: it must not run, the loss is to be reported and acknowledged.
+    lost: bool = False
+
+
+class Verdict(enum.IntEnum):
+    """What becomes of a delivery."""
+
+    #: Done: forget it.
+    ACK = 0
+    #: It runs and shall not run again (early acknowledgement). A second settlement, ACK, follows at its end.
+    START = 1
+    #: Back into its queue, to be delivered next, not counted (shutdown; never started).
+    RETURN = 2
+    #: As RETURN, and counted as a failure: its process died while running it.
+    LOST = 3
+    #: Back into its queue, to be delivered last (the task raised Reject(requeue=True)).
+    REQUEUE = 4
+    #: Not before `until`. The receipt is given up; it will be a new delivery.
+    DELAY = 5
+    #: Refused: moved to `<queue>.dead`, or what the broker has for that.
+    DEAD = 6
+
+
+class ResultWrite(msgspec.Struct, frozen=True, array_like=True):
+    """A result record ready to be stored (wire.md 4.1)."""
+
+    task_id: str
+    state: str
+    #: The record, encoded in the result serializer.
+    payload: bytes
+    content_type: str = "application/json"
+    content_encoding: str = "utf-8"
+    #: For the rpc backend: whom to tell.
+    reply_to: str | None = None
+
+
+class Settlement(msgspec.Struct):
+    """A verdict on a delivery, with what has to happen before it takes effect.
+
+    `follow` is published first, then `results` are stored, then the verdict is applied: all in one transaction
+    where `Capabilities.transactional`; elsewhere the worker has done the first two and leaves them empty.
+    """
+
+    delivery: Delivery
+    verdict: Verdict
+    #: Unix seconds, for DELAY.
+    until: float | None = None
+    #: For people who look into the dead queue.
+    reason: str = ""
+    follow: Sequence[Publish] = ()
+    results: Sequence[ResultWrite] = ()
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """What the dead queue holds: listed by `celery purge --dead` and friends, can be sent again."""
+
+    #: Raw bytes when it could not be read as an envelope.
+    message: Envelope | bytes
+    queue: str
+    reason: str
+    #: Unix seconds; 0 when the broker does not say.
+    time: float = 0.0
+
+
+class Inbox(abc.ABC):
+    """A private queue, read blockingly and without acknowledgement: control replies, rpc results, events."""
+
+    @abc.abstractmethod
+    def get(self, timeout: float | None) -> Envelope | None:
+        """The next message, or None after `timeout` seconds (None: no bound). Raises OperationalError."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give the queue up. Idempotent."""
+
+
+class Sender(abc.ABC):
+    """The publishing half: blocking, one thread at a time. Connects on first use."""
+
+    capabilities: ClassVar[Capabilities]
+
+    @abc.abstractmethod
+    def publish(self, batch: Sequence[Publish], *, confirm: bool = False, timeout: float | None = None) -> None:
+        """Send all, in order, with as few round trips as the broker allows.
+
+        Declares each message's `queue` once per connection. With `confirm` it returns when the broker has taken
+        responsibility for every message. `timeout` bounds the whole call, in seconds.
+
+        Raises:
+            OperationalError: the connection failed; some of the batch may have been sent. The sender is usable
+                again: the next call opens a new connection.
+        """
+
+    @abc.abstractmethod
+    def declare(self, queues: Sequence[Queue]) -> None:
+        """Create exchanges, queues and bindings that do not exist. Idempotent."""
+
+    @abc.abstractmethod
+    def purge(self, queue: str) -> int:
+        """Delete what waits in the queue (not what workers hold); the number of messages deleted."""
+
+    @abc.abstractmethod
+    def length(self, queue: str) -> int:
+        """How many messages wait in the queue now."""
+
+    @abc.abstractmethod
+    def inbox(self, queue: Queue) -> Inbox:
+        """Declare a private queue and read it. It is bound when this returns."""
+
+    @abc.abstractmethod
+    def dead_letters(self, queue: str, limit: int = 100) -> list[DeadLetter]:
+        """What was refused in this queue, the latest first; empty where the broker keeps no such list."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the connection. Idempotent; a later call opens another."""
+
+
+class Receiver(abc.ABC):
+    """The consuming half: asyncio, one event loop, a worker's main process."""
+
+    capabilities: ClassVar[Capabilities]
+
+    @abc.abstractmethod
+    async def open(self) -> None:
+        """Connect and start background duties. Raises OperationalError, ImproperlyConfigured."""
+
+    @abc.abstractmethod
+    async def consume(self, queue: Queue) -> None:
+        """Declare the queue and begin to take messages from it. Raises ImproperlyConfigured naming the queue and
+        the differing argument when the broker has it otherwise.
+        """
+
+    @abc.abstractmethod
+    async def cancel(self, queue: str) -> None:
+        """Take no more from the queue; what was received stays ours."""
+
+    @abc.abstractmethod
+    async def prefetch(self, count: int) -> None:
+        """At most `count` deliveries will be unsettled at once. For brokers that push; others may ignore it."""
+
+    @abc.abstractmethod
+    async def receive(self, limit: int) -> list[Delivery]:
+        """Wait until there is a message; up to `limit` of what is there now. Never waits to fill a batch.
+
+        Safe to cancel: what was taken is returned by the next call. Raises OperationalError.
+        """
+
+    @abc.abstractmethod
+    async def settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
+        """Apply settlements, few round trips for many. Returns the deliveries that were no longer ours: their
+        follow-ups and results were not applied (where transactional).
+
+        Raises:
+            OperationalError: not known to be applied. The deliveries are lost to this receiver; the broker
+                delivers again what was not applied.
+        """
+
+    def share(self, backend: object) -> bool:  # noqa: ARG002: most brokers share with no backend
+        """Whether this receiver will store the results of that backend inside `settle`: same server, same
+        transaction. Asked once, before `open`; a driver that agrees knows its sister among the backends.
+        """
+        return False
+
+    @abc.abstractmethod
+    async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
+        """Declare a private queue and call `callback` on the loop for each message, without acknowledgement
+        (the control mailbox, events). It is bound when this returns.
+        """
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """End background duties; what is still unsettled goes back to its queue (Verdict.RETURN), save what was
+        started. Then disconnect. Idempotent, never raises OperationalError.
+        """
