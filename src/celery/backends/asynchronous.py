@@ -1,0 +1,221 @@
+"""Waiting for results.
+
+Rules
+    1. A `Watcher` is told which task ids matter and reports every record stored for them after *or before* it was
+       told: a driver subscribes first and looks once afterwards, so no result falls between.
+    2. One thread drains a watcher; any thread may add and discard ids or wake it.
+    3. Every drain has a bound. A lost connection is mended inside the watcher, which then looks at all its ids
+       again; only a store that stays away raises OperationalError.
+    4. A blocking `get()` drains a watcher of its thread; all coroutines of a process share one, drained by a
+       thread (`ResultHub`).
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from celery import states
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from celery.backends.base import Backend
+
+#: A result record, decoded (wire.md 4.1).
+Meta = dict[str, Any]
+
+
+class Watcher(abc.ABC):
+    """Reports records of the tasks it watches. See the rules above."""
+
+    @abc.abstractmethod
+    def add(self, task_ids: Iterable[str]) -> None:
+        """Watch these too. Any thread."""
+
+    @abc.abstractmethod
+    def discard(self, task_ids: Iterable[str]) -> None:
+        """Stop watching these. Any thread; unknown ids are ignored."""
+
+    @abc.abstractmethod
+    def drain(self, timeout: float) -> list[Meta]:
+        """Wait up to `timeout` seconds for records of watched tasks, intermediate states included.
+
+        Returns early, perhaps with nothing, after `wake`. A record may be reported more than once.
+        """
+
+    @abc.abstractmethod
+    def wake(self) -> None:
+        """Make a running or the next `drain` return at once. Any thread."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give up the connection. Idempotent."""
+
+
+class PollingWatcher(Watcher):
+    """For stores that cannot tell: asks for every watched id, again and again."""
+
+    def __init__(self, backend: Backend, interval: float = 0.5) -> None:
+        self._backend = backend
+        self._interval = interval
+        self._ids: set[str] = set()
+        self._lock = threading.Lock()
+        self._wakeup = threading.Event()
+
+    def add(self, task_ids: Iterable[str]) -> None:
+        with self._lock:
+            self._ids.update(task_ids)
+
+    def discard(self, task_ids: Iterable[str]) -> None:
+        with self._lock:
+            self._ids.difference_update(task_ids)
+
+    def drain(self, timeout: float) -> list[Meta]:
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._lock:
+                ids = list(self._ids)
+            found = [meta for meta in self._backend.get_many_meta(ids) if meta["status"] != states.PENDING]
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found
+            if self._wakeup.wait(min(self._interval, left)):
+                self._wakeup.clear()
+                return []
+
+    def wake(self) -> None:
+        self._wakeup.set()
+
+    def close(self) -> None:
+        self.wake()
+
+
+class ResultHub:
+    """Lets any number of coroutines, of any loop, wait on one watcher drained by one daemon thread.
+
+    The thread lives while somebody waits, and half a minute longer.
+    """
+
+    #: Seconds that the thread outlives its last waiter, and the longest single drain.
+    LINGER = 30.0
+
+    def __init__(self, make_watcher: Callable[[], Watcher]) -> None:
+        self._make_watcher = make_watcher
+        self._lock = threading.Lock()
+        self._watcher: Watcher | None = None
+        self._waiting: dict[str, list[_Waiter]] = {}
+
+    async def wait(
+        self, task_id: str, timeout: float | None, on_message: Callable[[Meta], Any] | None = None
+    ) -> Meta | None:
+        """The final record of the task, or None after `timeout` seconds (None: no bound).
+
+        Args:
+            task_id: the task.
+            timeout: in seconds.
+            on_message: called on the loop with every record, intermediate states included.
+
+        Raises:
+            OperationalError: the store cannot be reached.
+        """
+        import asyncio  # here, as this module serves programs without a loop too
+
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop, loop.create_future(), on_message)
+        self._enlist(task_id, waiter)
+        try:
+            return await asyncio.wait_for(waiter.future, timeout)
+        except TimeoutError:
+            return None
+        finally:
+            self._delist(task_id, waiter)
+
+    def _enlist(self, task_id: str, waiter: _Waiter) -> None:
+        with self._lock:
+            self._waiting.setdefault(task_id, []).append(waiter)
+            watcher = self._watcher
+            if watcher is None:
+                watcher = self._watcher = self._make_watcher()
+                threading.Thread(target=self._drain, args=(watcher,), name="celery-results", daemon=True).start()
+        # Adding again an id that is watched makes the driver look at the store once more, for this waiter.
+        watcher.add([task_id])
+        watcher.wake()
+
+    def _delist(self, task_id: str, waiter: _Waiter) -> None:
+        with self._lock:
+            waiters = self._waiting.get(task_id, [])
+            if waiter in waiters:
+                waiters.remove(waiter)
+            gone = not waiters
+            if gone:
+                self._waiting.pop(task_id, None)
+            watcher = self._watcher
+        if gone and watcher is not None:
+            watcher.discard([task_id])
+
+    def _drain(self, watcher: Watcher) -> None:
+        idle_since = time.monotonic()
+        try:
+            while True:
+                for meta in watcher.drain(self.LINGER):
+                    self._report(meta)
+                with self._lock:
+                    if self._waiting:
+                        idle_since = time.monotonic()
+                    elif time.monotonic() - idle_since >= self.LINGER:
+                        self._watcher = None
+                        return
+        except Exception as exc:  # noqa: BLE001: whatever ends the thread must reach those who wait on it
+            with self._lock:
+                self._watcher = None
+                waiters = [waiter for waiters in self._waiting.values() for waiter in waiters]
+            for waiter in waiters:
+                waiter.fail(exc)
+        finally:
+            watcher.close()
+
+    def _report(self, meta: Meta) -> None:
+        with self._lock:
+            waiters = list(self._waiting.get(meta["task_id"], ()))
+        for waiter in waiters:
+            waiter.tell(meta)
+
+
+class _Waiter:
+    """One coroutine's wait: results arrive on the hub's thread and are handed to the coroutine's loop."""
+
+    __slots__ = ("future", "loop", "on_message")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Meta], on_message: Callable[[Meta], Any] | None
+    ) -> None:
+        self.loop = loop
+        self.future = future
+        self.on_message = on_message
+
+    def tell(self, meta: Meta) -> None:
+        self._call(self._arrived, meta)
+
+    def fail(self, exc: Exception) -> None:
+        self._call(self._failed, exc)
+
+    def _call(self, function: Callable[[Any], None], value: Any) -> None:
+        if not self.loop.is_closed():
+            try:
+                self.loop.call_soon_threadsafe(function, value)
+            except RuntimeError:  # the loop was closed between the two lines: nobody waits any more
+                return
+
+    def _arrived(self, meta: Meta) -> None:
+        if self.on_message is not None:
+            self.on_message(meta)
+        if meta["status"] in states.READY_STATES and not self.future.done():
+            self.future.set_result(meta)
+
+    def _failed(self, exc: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(exc)
