@@ -1,0 +1,72 @@
+"""What one attempt comes to, as data: the third record that crosses boundaries.
+
+An attempt runs in a child and yields an `Outcome`. Nothing of it has happened yet: applying it, in this order, is
+*settling*.
+
+    1. `follow`       what follows is sent: callbacks, error callbacks, the next step of a chain, a retry
+    2. `writes`       records are stored: the task's own, and those of chain steps that will now never run
+    3. `disposition`  the delivery is acknowledged, refused or given back
+    4. events         monitors are told
+
+`celery.worker.request` settles batches of outcomes, in one transaction where the stores allow;
+`celery.app.apply` settles one in place (eager mode: no delivery, no events). Where the result backend can only store
+blockingly the child has done 1 and 2 itself, and sends an Outcome in which both are empty (`Outcome.settled`).
+
+Whoever dies in between, the order keeps the promise: what follows may be sent twice, it is never lost.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from celery.brokers.base import Publish, ResultWrite
+
+
+class Disposition(enum.IntEnum):
+    """What the attempt asks for its delivery."""
+
+    ACK = 0
+    #: Refuse: to the dead queue.
+    REJECT = 1
+    #: Give back, to be served last: Reject(requeue=True).
+    REQUEUE = 2
+
+
+class Outcome(msgspec.Struct, array_like=True):
+    """One attempt, finished. Array-like: batches of it cross the socket between child and worker."""
+
+    #: The job number that the worker gave the attempt.
+    job: int
+    #: SUCCESS, FAILURE, RETRY, REVOKED, IGNORED or REJECTED.
+    state: str
+    disposition: Disposition = Disposition.ACK
+    follow: list[Publish] = []
+    writes: list[ResultWrite] = []
+    #: Seconds that the task ran.
+    runtime: float = 0.0
+    #: Wall time when it started, unix seconds.
+    started: float = 0.0
+    #: For events and logs: repr of the value, or of the exception.
+    summary: str = ""
+    traceback: str | None = None
+    #: The child has applied `follow` and `writes` already.
+    settled: bool = False
+
+
+class Outbox:
+    """Stands in for a producer while an attempt runs: what is sent through it travels in the Outcome.
+
+    Passed as the `producer` option of `apply_async`; `Celery.send_task` hands it the finished `Publish`.
+    """
+
+    __slots__ = ("messages",)
+
+    def __init__(self) -> None:
+        self.messages: list[Publish] = []
+
+    def publish(self, message: Publish, **_: Any) -> None:
+        """Keep a message for the Outcome."""
+        self.messages.append(message)
