@@ -24,6 +24,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,10 +166,16 @@ def starter(kind, tmp_path_factory) -> Iterator[Callable]:
 @pytest.fixture(scope="session")
 def celery57() -> Path:
     """Python with Celery 5.7.0; the environment is made when it is not there yet."""
-    with (ROOT / ".venv" / "celery57.lock").open("w") as lock:
+    with Path(tempfile.gettempdir(), "celeriac-celery57.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Not a part of the `make test` that may have started us: its job server is closed to us.
-        environment = {**os.environ, "MAKEFLAGS": ""}
-        made = subprocess.run(["make", "celery57"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            ["make", "celery57"],
+            cwd=ROOT,
+            env={**os.environ, "MAKEFLAGS": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert made.returncode == 0, made.stderr
     return ROOT / ".venv-celery57" / "bin" / "python"

@@ -1,0 +1,73 @@
+"""What a program pays for before its first task is sent, counted in modules: seconds vary, these do not.
+
+Celery 5.7.0 loads about 280 modules for its application class and 330 more for the first `delay()`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+#: Modules beyond those of a bare interpreter.
+IMPORT_CELERY = 25
+APPLICATION = 120
+FIRST_DELAY = 220
+
+#: Each costs more than all of ours together, and a program that only sends tasks needs none.
+NEVER = {
+    "asyncio",
+    "concurrent.futures",
+    "inspect",
+    "kombu",
+    "logging.handlers",
+    "multiprocessing",
+    "redis",
+    "sqlalchemy",
+}
+
+APPLICATION_CODE = "from celery import Celery; app = Celery('budget')"
+FIRST_DELAY_CODE = """
+from celery import Celery
+app = Celery('budget')
+@app.task
+def add(x, y):
+    return x + y
+add.delay(2, 2)
+"""
+
+
+def modules_loaded_by(code: str, **environment: str) -> set[str]:
+    """Names in `sys.modules` after the code has run in a new interpreter, less those of a bare one."""
+    script = f"import sys, json; bare = set(sys.modules)\n{code}\nprint(json.dumps(sorted(set(sys.modules) - bare)))"
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return set(json.loads(ended.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(autouse=True)
+def application_exists(request, root):
+    if "application" in request.node.name and not (root / "src/celery/app/base.py").exists():
+        pytest.skip("there is no application yet")
+
+
+def test_import_celery_is_light():
+    modules = modules_loaded_by("import celery")
+    assert not modules & NEVER
+    assert len(modules) <= IMPORT_CELERY, sorted(modules)
+
+
+def test_an_application_is_light():
+    modules = modules_loaded_by(APPLICATION_CODE)
+    assert not modules & NEVER
+    assert len(modules) <= APPLICATION, sorted(modules)
+
+
+def test_an_application_sends_its_first_task_on_redis_without_heavy_modules(redis_url):
+    modules = modules_loaded_by(FIRST_DELAY_CODE, CELERY_BROKER_URL=redis_url)
+    assert not modules & NEVER
+    assert len(modules) <= FIRST_DELAY, sorted(modules)
