@@ -213,7 +213,9 @@ _BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
     "pow": pow, "lshift": operator.lshift, "rshift": operator.rshift, "and": operator.and_, "or": operator.or_,
     "xor": operator.xor,
 }  # fmt: skip
-_ITEMS: Mapping[str, Callable[..., Any]] = {"getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem}
+_ITEMS: Mapping[str, Callable[..., Any]] = {
+    "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
+}  # fmt: skip
 
 
 def _special_methods() -> Iterator[tuple[str, Any]]:

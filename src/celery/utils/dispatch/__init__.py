@@ -1,0 +1,4 @@
+"""Observer pattern: `Signal`."""
+from .signal import Signal
+
+__all__ = ("Signal",)
