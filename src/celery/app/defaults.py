@@ -229,7 +229,7 @@ OPTIONS: dict[str, Option] = {
         "retry_attempts/retry_delay/retry_for/do_not_retry_for wrap the client with retries; legacy pylibmc keys "
         "behaviors/binary are ignored with a deprecation warning.", "CELERY_CACHE_BACKEND_OPTIONS"),
     # cassandra
-    "cassandra_auth_kwargs": _option("string", None, "Arguments for the auth provider.", "CASSANDRA_AUTH_KWARGS"),
+    "cassandra_auth_kwargs": _option("dict", None, "Arguments for the auth provider.", "CASSANDRA_AUTH_KWARGS"),
     "cassandra_auth_provider": _option("string", None,
         "Name of an auth provider class of the driver (PlainTextAuthProvider, SaslAuthProvider).",
         "CASSANDRA_AUTH_PROVIDER"),
@@ -238,7 +238,7 @@ OPTIONS: dict[str, Option] = {
     "cassandra_entry_ttl": _option("float", None, "TTL of rows; None = keep.", "CASSANDRA_ENTRY_TTL"),
     "cassandra_keyspace": _option("string", None, "Keyspace.", "CASSANDRA_KEYSPACE"),
     "cassandra_options": _option("dict", {}, "Extra arguments for the driver's Cluster.", "CASSANDRA_OPTIONS"),
-    "cassandra_port": _option("string", None, "Port (effective default 9042).", "CASSANDRA_PORT"),
+    "cassandra_port": _option("int", None, "Port (effective default 9042).", "CASSANDRA_PORT"),
     "cassandra_read_consistency": _option("string", None,
         "Read consistency (effective default LOCAL_QUORUM); also used for the read-before-write that protects a "
         "stored SUCCESS.", "CASSANDRA_READ_CONSISTENCY"),
@@ -526,7 +526,7 @@ OPTIONS: dict[str, Option] = {
     "task_default_exchange": _option("string", None,
         "Exchange for queues without one; defaults to task_default_queue.", "CELERY_DEFAULT_EXCHANGE"),
     "task_default_exchange_type": _option("string", "direct", "Type of that exchange.", "CELERY_DEFAULT_EXCHANGE_TYPE"),
-    "task_default_priority": _option("string", None, "Priority for tasks that have none.", "CELERY_DEFAULT_PRIORITY"),
+    "task_default_priority": _option("int", None, "Priority for tasks that have none.", "CELERY_DEFAULT_PRIORITY"),
     "task_default_queue": _option("string", "celery", "Queue for tasks without a route.", "CELERY_DEFAULT_QUEUE"),
     "task_default_queue_type": _option("string", "classic",
         "Type of the implicit default queue.", "CELERY_DEFAULT_QUEUE_TYPE"),
