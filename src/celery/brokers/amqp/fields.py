@@ -62,7 +62,11 @@ def decode_short_string(data: bytes, pos: int) -> tuple[str, int]:
     """Read a short string at ``pos``; returns it and the position after it."""
     start = pos + 1
     stop = start + data[pos]
-    return _text(data[start:stop]), stop
+    raw = data[start:stop]
+    try:
+        return raw.decode(), stop
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "surrogateescape"), stop
 
 
 def encode_table(table: Mapping[str, Any]) -> bytes:
@@ -109,7 +113,11 @@ def decode_table(data: bytes, pos: int) -> tuple[dict[str, Any], int]:
         if tag == _TEXT:
             start = pos + 5
             pos = start + unpack_long(data, pos + 1)[0]
-            table[key] = _text(data[start:pos])
+            raw = data[start:pos]
+            try:
+                table[key] = raw.decode()
+            except UnicodeDecodeError:
+                table[key] = _odd_text(raw)
         elif tag == _VOID:
             table[key] = None
             pos += 1
@@ -213,20 +221,16 @@ _ENCODERS: dict[type[Any], Callable[[Any], bytes]] = {
 # -- reading ----------------------------------------------------------------
 
 
-def _text(raw: bytes) -> Any:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        pass
+def _odd_text(raw: bytes) -> str | bytes:
     try:
         return raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return raw
 
 
-def _decode_text(data: bytes, pos: int) -> tuple[Any, int]:
+def _decode_text(data: bytes, pos: int) -> tuple[str | bytes, int]:
     raw, stop = _decode_bytes(data, pos)
-    return _text(raw), stop
+    return _odd_text(raw), stop
 
 
 def _decode_bytes(data: bytes, pos: int) -> tuple[bytes, int]:

@@ -23,64 +23,67 @@ from celery.brokers.amqp.fields import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# number  name  arguments  -> replies
+# number, name, arguments -> replies; an argument is a short string unless typed (:type), and ? is a bit
 _TABLE = """
 10.10 connection.start version_major:octet version_minor:octet server_properties:table mechanisms:text locales:text
-10.11 connection.start-ok client_properties:table mechanism:name response:blob locale:name
+10.11 connection.start-ok client_properties:table mechanism response:blob locale
 10.20 connection.secure challenge:blob
 10.21 connection.secure-ok response:blob
 10.30 connection.tune channel_max:short frame_max:long heartbeat:short
 10.31 connection.tune-ok channel_max:short frame_max:long heartbeat:short
-10.40 connection.open virtual_host:name reserved_1:name reserved_2:bit
-10.41 connection.open-ok reserved_1:name
-10.50 connection.close reply_code:short reply_text:name class_id:short method_id:short
+10.40 connection.open virtual_host reserved_1 reserved_2?
+10.41 connection.open-ok reserved_1
+10.50 connection.close reply_code:short reply_text class_id:short method_id:short
 10.51 connection.close-ok
-10.60 connection.blocked reason:name
+10.60 connection.blocked reason
 10.61 connection.unblocked
-10.70 connection.update-secret new_secret:blob reason:name -> connection.update-secret-ok
+10.70 connection.update-secret new_secret:blob reason -> connection.update-secret-ok
 10.71 connection.update-secret-ok
-20.10 channel.open reserved_1:name -> channel.open-ok
+20.10 channel.open reserved_1 -> channel.open-ok
 20.11 channel.open-ok reserved_1:text
-20.20 channel.flow active:bit -> channel.flow-ok
-20.21 channel.flow-ok active:bit
-20.40 channel.close reply_code:short reply_text:name class_id:short method_id:short -> channel.close-ok
+20.20 channel.flow active? -> channel.flow-ok
+20.21 channel.flow-ok active?
+20.40 channel.close reply_code:short reply_text class_id:short method_id:short -> channel.close-ok
 20.41 channel.close-ok
-40.10 exchange.declare ticket:short exchange:name type:name passive:bit durable:bit auto_delete:bit internal:bit nowait:bit arguments:table -> exchange.declare-ok
+40.10 exchange.declare ticket:short exchange type passive? durable? auto_delete? internal? nowait? \
+  arguments:table -> exchange.declare-ok
 40.11 exchange.declare-ok
-40.20 exchange.delete ticket:short exchange:name if_unused:bit nowait:bit -> exchange.delete-ok
+40.20 exchange.delete ticket:short exchange if_unused? nowait? -> exchange.delete-ok
 40.21 exchange.delete-ok
-40.30 exchange.bind ticket:short destination:name source:name routing_key:name nowait:bit arguments:table -> exchange.bind-ok
+40.30 exchange.bind ticket:short destination source routing_key nowait? arguments:table -> exchange.bind-ok
 40.31 exchange.bind-ok
-40.40 exchange.unbind ticket:short destination:name source:name routing_key:name nowait:bit arguments:table -> exchange.unbind-ok
+40.40 exchange.unbind ticket:short destination source routing_key nowait? arguments:table -> exchange.unbind-ok
 40.51 exchange.unbind-ok
-50.10 queue.declare ticket:short queue:name passive:bit durable:bit exclusive:bit auto_delete:bit nowait:bit arguments:table -> queue.declare-ok
-50.11 queue.declare-ok queue:name message_count:long consumer_count:long
-50.20 queue.bind ticket:short queue:name exchange:name routing_key:name nowait:bit arguments:table -> queue.bind-ok
+50.10 queue.declare ticket:short queue passive? durable? exclusive? auto_delete? nowait? arguments:table -> \
+  queue.declare-ok
+50.11 queue.declare-ok queue message_count:long consumer_count:long
+50.20 queue.bind ticket:short queue exchange routing_key nowait? arguments:table -> queue.bind-ok
 50.21 queue.bind-ok
-50.30 queue.purge ticket:short queue:name nowait:bit -> queue.purge-ok
+50.30 queue.purge ticket:short queue nowait? -> queue.purge-ok
 50.31 queue.purge-ok message_count:long
-50.40 queue.delete ticket:short queue:name if_unused:bit if_empty:bit nowait:bit -> queue.delete-ok
+50.40 queue.delete ticket:short queue if_unused? if_empty? nowait? -> queue.delete-ok
 50.41 queue.delete-ok message_count:long
-50.50 queue.unbind ticket:short queue:name exchange:name routing_key:name arguments:table -> queue.unbind-ok
+50.50 queue.unbind ticket:short queue exchange routing_key arguments:table -> queue.unbind-ok
 50.51 queue.unbind-ok
-60.10 basic.qos prefetch_size:long prefetch_count:short global:bit -> basic.qos-ok
+60.10 basic.qos prefetch_size:long prefetch_count:short global? -> basic.qos-ok
 60.11 basic.qos-ok
-60.20 basic.consume ticket:short queue:name consumer_tag:name no_local:bit no_ack:bit exclusive:bit nowait:bit arguments:table -> basic.consume-ok
-60.21 basic.consume-ok consumer_tag:name
-60.30 basic.cancel consumer_tag:name nowait:bit -> basic.cancel-ok
-60.31 basic.cancel-ok consumer_tag:name
-60.40 basic.publish ticket:short exchange:name routing_key:name mandatory:bit immediate:bit
-60.50 basic.return reply_code:short reply_text:name exchange:name routing_key:name
-60.60 basic.deliver consumer_tag:name delivery_tag:longlong redelivered:bit exchange:name routing_key:name
-60.70 basic.get ticket:short queue:name no_ack:bit -> basic.get-ok basic.get-empty
-60.71 basic.get-ok delivery_tag:longlong redelivered:bit exchange:name routing_key:name message_count:long
-60.72 basic.get-empty reserved_1:name
-60.80 basic.ack delivery_tag:longlong multiple:bit
-60.90 basic.reject delivery_tag:longlong requeue:bit
-60.110 basic.recover requeue:bit -> basic.recover-ok
+60.20 basic.consume ticket:short queue consumer_tag no_local? no_ack? exclusive? nowait? arguments:table -> \
+  basic.consume-ok
+60.21 basic.consume-ok consumer_tag
+60.30 basic.cancel consumer_tag nowait? -> basic.cancel-ok
+60.31 basic.cancel-ok consumer_tag
+60.40 basic.publish ticket:short exchange routing_key mandatory? immediate?
+60.50 basic.return reply_code:short reply_text exchange routing_key
+60.60 basic.deliver consumer_tag delivery_tag:longlong redelivered? exchange routing_key
+60.70 basic.get ticket:short queue no_ack? -> basic.get-ok basic.get-empty
+60.71 basic.get-ok delivery_tag:longlong redelivered? exchange routing_key message_count:long
+60.72 basic.get-empty reserved_1
+60.80 basic.ack delivery_tag:longlong multiple?
+60.90 basic.reject delivery_tag:longlong requeue?
+60.110 basic.recover requeue? -> basic.recover-ok
 60.111 basic.recover-ok
-60.120 basic.nack delivery_tag:longlong multiple:bit requeue:bit
-85.10 confirm.select nowait:bit -> confirm.select-ok
+60.120 basic.nack delivery_tag:longlong multiple? requeue?
+85.10 confirm.select nowait? -> confirm.select-ok
 85.11 confirm.select-ok
 """
 
@@ -216,13 +219,19 @@ def _parse(line: str) -> Method:
     signature, _, replies = line.partition(" -> ")
     number, name, *arguments = signature.split()
     class_id, _, method_id = number.partition(".")
-    typed = [argument.partition(":") for argument in arguments]
     return Method(
         name,
         _METHOD_ID(int(class_id), int(method_id)),
-        tuple((argument, kind) for argument, _, kind in typed),
+        tuple(_parse_argument(argument) for argument in arguments),
         frozenset(replies.split()),
     )
+
+
+def _parse_argument(text: str) -> tuple[str, str]:
+    if text.endswith("?"):
+        return text[:-1], "bit"
+    name, _, kind = text.partition(":")
+    return name, kind or "name"
 
 
 METHODS: dict[str, Method] = {method.name: method for method in map(_parse, _TABLE.strip().splitlines())}
