@@ -46,7 +46,7 @@ def _identity(obj: Any) -> Any:
 def _log_failure(text: str, *args: Any) -> None:
     import logging  # signals are part of `import celery`, a failing receiver is not
 
-    logging.getLogger(__name__).error(text, *args, exc_info=True)
+    logging.getLogger(__name__).error(text, *args, exc_info=True)  # noqa: LOG014 - called from handlers
 
 
 class _Persistent:
@@ -139,7 +139,7 @@ class Signal:
             held = _Persistent(receiver)
         elif weak:
             make_ref = weakref.WeakMethod if hasattr(receiver, "__func__") else weakref.ref
-            held = make_ref(receiver, self._note_death)  # type: ignore[operator] # a union of two classes
+            held = make_ref(receiver, self._note_death)
         else:
             held = receiver
         with self._lock:
