@@ -1,0 +1,464 @@
+"""Task messages: what the options of a call become on the wire, and what a message means (wire.md 1.1 to 1.4, 1.10).
+
+Vocabulary: *headers* are the metadata that a worker needs before it touches the body; the *embed* is the third element
+of a protocol 2 body, the workflow around the task (callbacks, errbacks, chain, chord); a *hybrid* is a protocol 1 body
+under a protocol 2 `task` header, as other languages' clients send it.
+
+Rules:
+
+1. Everything comes as an argument: ids, origin and reply queue are given, and there is no clock.
+2. Signatures travel as the mappings they are. A `chain` is in reverse order: the next step is the last element.
+3. A reader treats a missing header like null, and gives every message in the form of protocol 2.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery.exceptions import InvalidTaskError
+from celery.utils.saferepr import saferepr
+from celery.wire.compression import compress, decompress
+from celery.wire.envelope import Envelope, Headers
+from celery.wire.serializers import dumps, loads
+from celery.wire.times import eta_text, expiry, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime, tzinfo
+
+    #: A signature as it travels (wire.md 1.5).
+    Signature = Mapping[str, Any]
+
+#: How long `argsrepr` and `kwargsrepr` get, and how deep (wire.md 1.7).
+REPR_MAXSIZE = 1024
+REPR_MAXLEVELS = 3
+#: What "no limit" comes to: deeper, the text would be over its size anyway.
+_DEEPEST = 100
+
+_BODY_NAMES = ("args", "kwargs", "embed")
+_EMBED_NAMES = ("callbacks", "errbacks", "chain", "chord")
+
+#: Every header that protocol 2 names, missing.
+_HEADERS: Mapping[str, Any] = dict.fromkeys((
+    "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit",
+    "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting",
+    "stamped_headers", "stamps",
+))  # fmt: skip
+#: What a worker computes with, and so must be of the right type.
+_KINDS: tuple[tuple[str, type | tuple[type, ...]], ...] = (
+    ("task", str),
+    ("id", str),
+    ("retries", int),
+    ("replaced_task_nesting", int),
+    ("timelimit", (list, tuple)),
+    ("stamps", dict),
+)
+#: Headers of the protocol that are not always there.
+_OCCASIONAL_HEADERS = frozenset({"compression", "meth"})
+#: What a broker adds on the way; a message that is sent again starts without.
+_TRANSIT_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "redelivered")
+
+
+class UnknownMessageError(InvalidTaskError):
+    """The message is no task message of any protocol: it is logged and rejected without requeue."""
+
+
+class TaskMessage(NamedTuple):
+    """A task message, read. Whatever it came as, its parts are those of protocol 2."""
+
+    #: What it came as: 1 or 2 (a hybrid counts as 2).
+    protocol: int
+    #: Every header of protocol 2, and the caller's own.
+    headers: Headers
+    args: list[Any]
+    kwargs: dict[str, Any]
+    #: callbacks, errbacks, chain, chord; each null when there is none.
+    embed: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The task id."""
+        return self.headers["id"]  # type: ignore[no-any-return] # checked by the reader
+
+    @property
+    def task(self) -> str:
+        """The task name."""
+        return self.headers["task"]  # type: ignore[no-any-return] # checked by the reader
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def as_task_v2(
+    task_id: str,
+    name: str,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    origin: str,
+    reply_to: str,
+    now: datetime | None = None,
+    countdown: float | None = None,
+    eta: str | datetime | None = None,
+    expires: float | str | datetime | None = None,
+    group_id: str | None = None,
+    group_index: int | None = None,
+    retries: int = 0,
+    time_limit: float | None = None,
+    soft_time_limit: float | None = None,
+    root_id: str | None = None,
+    parent_id: str | None = None,
+    shadow: str | None = None,
+    ignore_result: bool | None = None,
+    replaced_task_nesting: int = 0,
+    stamped_headers: Sequence[str] | None = None,
+    stamps: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Signature] | None = None,
+    errbacks: Sequence[Signature] | None = None,
+    chain: Sequence[Signature] | None = None,
+    chord: Signature | None = None,
+    argsrepr: str | None = None,
+    kwargsrepr: str | None = None,
+    repr_maxlevels: int | None = REPR_MAXLEVELS,
+    headers: Mapping[str, Any] | None = None,
+    serializer: str = "json",
+    compression: str | None = None,
+    priority: int | None = None,
+    delivery_mode: int = 2,
+    properties: Mapping[str, Any] | None = None,
+) -> Envelope:
+    """Build a protocol 2 message (API-012, API-026, API-116).
+
+    Args:
+        task_id: the id; also root id when there is no other.
+        name: task name.
+        args: positional arguments, a list or tuple.
+        kwargs: keyword arguments.
+        origin: who sends, `gen<pid>@<host>`.
+        reply_to: the sender's reply queue.
+        now: the present, aware and in UTC; needed with `countdown` and `expires`.
+        countdown: seconds from now before which not to run; wins over `eta`.
+        eta: moment before which not to run; without zone in UTC.
+        expires: moment, or seconds from now, after which not to run.
+        group_id: the group the task belongs to.
+        group_index: its position in it.
+        retries: how often it was retried so far.
+        time_limit: hard limit, seconds.
+        soft_time_limit: soft limit, seconds.
+        root_id: the workflow's first task.
+        parent_id: the task that sends this one.
+        shadow: name to show instead of `name`.
+        ignore_result: None leaves it to the receiver's task.
+        replaced_task_nesting: how often the task was replaced.
+        stamped_headers: names of the stamps.
+        stamps: their values.
+        callbacks: signatures to send on success.
+        errbacks: signatures to send on failure.
+        chain: the steps after this one, in reverse order.
+        chord: the chord body this task is a part of.
+        argsrepr: what to show for the arguments; made from them when None.
+        kwargsrepr: the same for the keyword arguments.
+        repr_maxlevels: nesting that the made ones show; 0 and None mean no limit (SET-191).
+        headers: the caller's own, which win over the protocol's.
+        serializer: name of the body's serializer.
+        compression: alias or content type of the body's compression.
+        priority: 0 when None.
+        delivery_mode: 2 persistent, 1 transient.
+        properties: the caller's own, which win over the protocol's.
+
+    Raises:
+        EncodeError: an argument does not serialize; says which.
+        TypeError: `args` is no list or tuple, or `kwargs` no mapping.
+        ValueError: a time is no time.
+        ImproperlyConfigured: unknown serializer or compression.
+    """
+    args, kwargs = _checked_arguments(name, args, kwargs)
+    expires_text, expiration = (None, None) if expires is None else expiry(expires, now)
+    levels = repr_maxlevels or _DEEPEST
+    table: Headers = {
+        "lang": "py",
+        "task": name,
+        "id": task_id,
+        "shadow": shadow,
+        "eta": eta_text(eta, countdown, now),
+        "expires": expires_text,
+        "group": group_id,
+        "group_index": group_index,
+        "retries": retries,
+        "timelimit": [time_limit, soft_time_limit],
+        "root_id": root_id or task_id,
+        "parent_id": parent_id,
+        "argsrepr": saferepr(args, REPR_MAXSIZE, levels) if argsrepr is None else argsrepr,
+        "kwargsrepr": saferepr(kwargs, REPR_MAXSIZE, levels) if kwargsrepr is None else kwargsrepr,
+        "origin": origin,
+        "ignore_result": ignore_result,
+        "replaced_task_nesting": replaced_task_nesting,
+        "stamped_headers": stamped_headers,
+        "stamps": stamps or {},
+    }
+    if headers:
+        table.update(headers)
+    embed = {"callbacks": callbacks, "errbacks": errbacks, "chain": chain, "chord": chord}
+    return _seal(
+        table,
+        (args, kwargs, embed),
+        serializer,
+        compression,
+        _properties(task_id, reply_to, delivery_mode, priority, expiration, properties),
+    )
+
+
+def as_task_v1(
+    task_id: str,
+    name: str,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    reply_to: str,
+    now: datetime | None = None,
+    countdown: float | None = None,
+    eta: str | datetime | None = None,
+    expires: float | str | datetime | None = None,
+    group_id: str | None = None,
+    group_index: int | None = None,
+    retries: int = 0,
+    time_limit: float | None = None,
+    soft_time_limit: float | None = None,
+    callbacks: Sequence[Signature] | None = None,
+    errbacks: Sequence[Signature] | None = None,
+    chain: Sequence[Signature] | None = None,
+    chord: Signature | None = None,
+    headers: Mapping[str, Any] | None = None,
+    serializer: str = "json",
+    compression: str | None = None,
+    priority: int | None = None,
+    delivery_mode: int = 2,
+    properties: Mapping[str, Any] | None = None,
+) -> Envelope:
+    """Build a protocol 1 message (`task_protocol` 1, SET-184); arguments and errors are those of `as_task_v2`.
+
+    Protocol 1 knows no chain: the steps travel as links nested in `callbacks`.
+    """
+    args, kwargs = _checked_arguments(name, args, kwargs)
+    expires_text, expiration = (None, None) if expires is None else expiry(expires, now)
+    body = {
+        "task": name,
+        "id": task_id,
+        "args": args,
+        "kwargs": kwargs,
+        "group": group_id,
+        "group_index": group_index,
+        "retries": retries,
+        "eta": eta_text(eta, countdown, now),
+        "expires": expires_text,
+        "utc": True,
+        "callbacks": [*(callbacks or ()), _nest_links(chain)] if chain else callbacks,
+        "errbacks": errbacks,
+        "timelimit": [time_limit, soft_time_limit],
+        "taskset": group_id,
+        "chord": chord,
+    }
+    return _seal(
+        dict(headers or {}),
+        body,
+        serializer,
+        compression,
+        _properties(task_id, reply_to, delivery_mode, priority, expiration, properties),
+    )
+
+
+def _checked_arguments(
+    name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Replace missing arguments by empty ones, and refuse what a receiver could not call the task with."""
+    if args is None:
+        args = ()
+    elif not isinstance(args, (list, tuple)):
+        raise TypeError(f"args of task {name} must be a list or tuple, not {type(args).__name__}: {args!r}")
+    if kwargs is None:
+        kwargs = {}
+    elif not isinstance(kwargs, dict):
+        try:
+            kwargs = dict(kwargs)
+        except (TypeError, ValueError):
+            raise TypeError(f"kwargs of task {name} must be a mapping, not {type(kwargs).__name__}") from None
+    return args, kwargs
+
+
+def _properties(
+    task_id: str,
+    reply_to: str,
+    delivery_mode: int,
+    priority: int | None,
+    expiration: str | None,
+    extra: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    properties = {
+        "correlation_id": task_id,
+        "reply_to": reply_to,
+        "delivery_mode": delivery_mode,
+        "priority": priority or 0,
+    }
+    if expiration is not None:
+        properties["expiration"] = expiration
+    if extra:
+        properties.update(extra)
+    return properties
+
+
+def _seal(
+    headers: Headers, body: Any, serializer: str, compression: str | None, properties: dict[str, Any]
+) -> Envelope:
+    names = _BODY_NAMES if isinstance(body, tuple) else ()
+    content_type, content_encoding, payload = dumps(body, serializer, names=names)
+    if compression:
+        payload, headers["compression"] = compress(payload, compression)
+    return Envelope(headers, payload, content_type, content_encoding, properties)
+
+
+def _nest_links(chain: Sequence[Signature]) -> Signature:
+    """Fold the steps of a chain, given in reverse order, into the first one's links."""
+    folded: Signature | None = None
+    for step in chain:
+        options = dict(step.get("options") or {})
+        if folded is not None:
+            options["link"] = [*(options.get("link") or ()), folded]
+        folded = {**step, "options": options}
+    assert folded is not None
+    return folded
+
+
+def next_step(chain: Sequence[Signature] | None) -> tuple[Signature, list[Signature]] | None:
+    """Split a chain as it travels into the step to send now and what that step carries on; None when it is over."""
+    return (chain[-1], list(chain[:-1])) if chain else None
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_headers(envelope: Envelope) -> Headers | None:
+    """Read what the headers alone tell, without touching the body.
+
+    Returns:
+        All headers of protocol 2 and the caller's own, or None for a message that keeps its metadata in the body
+        (protocol 1, or no task message at all: only `read_task` can tell).
+
+    Raises:
+        InvalidTaskError: a `task` without `id`, or a time that is no time.
+    """
+    headers = envelope.headers
+    return _complete(headers) if headers and headers.get("task") else None
+
+
+def read_task(envelope: Envelope, accept: frozenset[str], zone: tzinfo = UTC) -> TaskMessage:
+    """Read a task message of any protocol.
+
+    Args:
+        envelope: the message.
+        accept: content types, from `serializers.resolve_accept`.
+        zone: of the application; protocol 1 messages without UTC use it.
+
+    Raises:
+        ContentDisallowed: the content type is missing or not accepted; nothing was decoded.
+        DecodeError: the body is broken.
+        UnknownMessageError: it is no task message.
+        InvalidTaskError: it is one, but cannot be run: arguments of a wrong kind, or a time that is no time.
+    """
+    headers, payload = envelope.headers or {}, envelope.body
+    if headers.get("compression") and envelope.content_type in accept:
+        payload = decompress(payload, headers["compression"])
+    body = loads(payload, envelope.content_type, envelope.content_encoding, accept)
+    is_mapping = isinstance(body, dict)
+    if headers.get("task"):
+        if is_mapping and "args" in body:
+            given = {name: value for name, value in headers.items() if value is not None}
+            return _message(2, {**_headers_of_v1(body, zone), **given}, body.get("args"), body.get("kwargs"), body)
+        if isinstance(body, (list, tuple)) and len(body) == len(_BODY_NAMES):
+            return _message(2, headers, *body)
+    elif is_mapping and body.get("task"):
+        return _message(1, {**headers, **_headers_of_v1(body, zone)}, body.get("args"), body.get("kwargs"), body)
+    raise UnknownMessageError(
+        f"neither protocol 1 nor 2: headers {saferepr(headers, REPR_MAXSIZE)}, body {saferepr(body, REPR_MAXSIZE)}"
+    )
+
+
+def _message(protocol: int, headers: Headers, args: Any, kwargs: Any, embed: Any) -> TaskMessage:
+    complete = _complete(headers)
+    if not isinstance(args, (list, tuple)) and args is not None:
+        raise InvalidTaskError(f"args of task {_title(complete)} must be a list, not {type(args).__name__}")
+    if not isinstance(kwargs, dict) and kwargs is not None:
+        raise InvalidTaskError(f"kwargs of task {_title(complete)} must be a mapping, not {type(kwargs).__name__}")
+    if not isinstance(embed, dict) and embed is not None:
+        raise InvalidTaskError(f"the embed of task {_title(complete)} must be a mapping, not {type(embed).__name__}")
+    around = {name: embed.get(name) or None for name in _EMBED_NAMES} if embed else dict.fromkeys(_EMBED_NAMES)
+    return TaskMessage(protocol, complete, list(args or ()), kwargs or {}, around)
+
+
+def _complete(headers: Headers) -> Headers:
+    """Add the headers that are missing, give null its meaning, and check what a worker must rely on."""
+    complete = {**_HEADERS, **headers}
+    task_id = complete["id"]
+    if not task_id:
+        raise InvalidTaskError(f"the message for task {complete['task']} has no id")
+    if complete["root_id"] is None:
+        complete["root_id"] = task_id
+    complete["retries"] = complete["retries"] or 0
+    complete["replaced_task_nesting"] = complete["replaced_task_nesting"] or 0
+    complete["timelimit"] = complete["timelimit"] or [None, None]
+    complete["stamps"] = complete["stamps"] or {}
+    for name, kind in _KINDS:
+        if not isinstance(complete[name], kind):
+            raise InvalidTaskError(f"{name} of task {_title(complete)} is {complete[name]!r}, of a wrong type")
+    if len(complete["timelimit"]) != 2:
+        raise InvalidTaskError(f"timelimit of task {_title(complete)} must be [hard, soft]")
+    for name in ("eta", "expires"):
+        if complete[name] is not None:
+            header_time(complete, name)
+    return complete
+
+
+def _headers_of_v1(body: Mapping[str, Any], zone: tzinfo) -> Headers:
+    """Give the metadata of a protocol 1 body as headers. `taskset` wins over `group`."""
+    headers = {name: body[name] for name in _HEADERS if name in body}
+    headers["group"] = body.get("taskset") or body.get("group")
+    local = UTC if body.get("utc", True) else zone
+    for name in ("eta", "expires"):
+        if headers.get(name) is not None:
+            headers[name] = _moment(headers, name, local).isoformat()
+    return headers
+
+
+def header_time(headers: Headers, name: str) -> datetime | None:
+    """Read the `eta` or `expires` header.
+
+    Returns:
+        An aware datetime; None when there is none.
+
+    Raises:
+        InvalidTaskError: it is no time.
+    """
+    return None if headers.get(name) is None else _moment(headers, name, UTC)
+
+
+def _moment(headers: Headers, name: str, zone: tzinfo) -> datetime:
+    try:
+        return parse_time(headers[name], zone)
+    except ValueError as exc:
+        raise InvalidTaskError(f"{name} of task {_title(headers)} is not a time: {exc}") from None
+
+
+def _title(headers: Headers) -> str:
+    return f"{headers.get('task')}[{headers.get('id')}]"
+
+
+def custom_headers(headers: Headers) -> Headers | None:
+    """Pick the caller's own headers, which `request.headers` shows (API-044); None when there are none."""
+    own = {name: value for name, value in headers.items() if name not in _HEADERS and name not in _OCCASIONAL_HEADERS}
+    return own or None
+
+
+def retry_headers(headers: Headers) -> Headers:
+    """Pick the caller's own headers for sending the task again: without what a broker added on the way."""
+    own = custom_headers(headers) or {}
+    return {name: value for name, value in own.items() if not name.startswith(_TRANSIT_HEADERS)}
