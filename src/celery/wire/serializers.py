@@ -258,10 +258,15 @@ def resolve_accept(names: Iterable[str]) -> frozenset[str]:
         raise exceptions.ImproperlyConfigured(
             f"accept_content is the text {names!r}, but must be a list of names: write [{names!r}]"
         )
-    return frozenset(name if "/" in name else _content_type(name) for name in names)
+    return frozenset(name if "/" in name else content_type_of(name) for name in names)
 
 
-def _content_type(name: str) -> str:
+def content_type_of(name: str) -> str:
+    """Give the content type that a serializer writes.
+
+    Raises:
+        ImproperlyConfigured: the name is unknown, or its library is not installed.
+    """
     entry = _by_name.get(name)
     if entry is None:
         from kombu.serialization import registry
