@@ -1,0 +1,191 @@
+"""Results in the file that the embedded broker lives in, or in one of their own.
+
+Records are values of the `result` table under the keys of wire.md 4.4. A worker whose broker is the same file stores
+them while it settles, in that very transaction (`Receiver.share`); another one through `write`. Whoever waits is woken
+by a bell beside the file (`celery.brokers.sqlite.bell`) and reads what is newer than what it has seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery.backends.asynchronous import Meta, Watcher
+from celery.backends.base import KeyValueStoreBackend
+from celery.brokers.sqlite import results
+from celery.brokers.sqlite.bell import RESULTS, Bell
+from celery.brokers.sqlite.hearing import Hearing
+from celery.brokers.sqlite.store import Store
+from celery.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+
+    from celery.brokers.base import ResultWrite
+
+#: How many expired values one transaction of `cleanup` deletes.
+_CLEANUP_STEP = 5000
+
+
+class SQLiteBackend(KeyValueStoreBackend):
+    """Stores results in a SQLite file: `sqlite:///relative.db` or `sqlite:////absolute.db`.
+
+    `result_backend_transport_options` may hold `synchronous` and `busy_timeout` (see `Store`).
+    """
+
+    async_writer = True
+    supports_native_join = True
+    supports_autoexpire = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.url:
+            raise ImproperlyConfigured("result_backend: the SQLite backend needs a URL such as sqlite:///celery.sqlite")
+        self.store = Store(self.url, self.app.conf.result_backend_transport_options or {})
+        self.path = self.store.path
+        self.bell = Bell(self.path, RESULTS)
+        self._writer: ThreadPoolExecutor | None = None
+
+    # -- keys and values
+
+    def get(self, key: str) -> bytes | None:
+        return self.mget([key])[0]
+
+    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        with self.store.reading() as db:
+            found = results.read(db, keys, time.time())
+        return [found.get(key) for key in keys]
+
+    def set(self, key: str, value: bytes) -> None:
+        self._set_with_state(key, value, "")
+
+    def delete(self, key: str) -> None:
+        with self.store.writing() as db:
+            results.delete(db, key)
+
+    def _set_with_state(self, key: str, value: bytes, state: str) -> None:
+        self._write([(key, state, value)])
+
+    def cleanup(self) -> None:
+        """Delete expired records."""
+        deleted = _CLEANUP_STEP
+        while deleted == _CLEANUP_STEP:
+            with self.store.writing() as db:
+                deleted = results.delete_expired(db, time.time(), _CLEANUP_STEP)
+
+    # -- the worker's way
+
+    async def open_writer(self) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="celery-results")
+
+    async def write(self, batch: Sequence[ResultWrite]) -> None:
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._write, self._values(batch))
+
+    async def close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.shutdown(wait=False)
+
+    def write_in(self, db: sqlite3.Connection, batch: Sequence[ResultWrite]) -> None:
+        """Store records inside a transaction of the broker, which rings the bell after its commit."""
+        now = time.time()
+        results.write(db, self._values(batch), self._expires_at(now), now)
+
+    def _values(self, batch: Iterable[ResultWrite]) -> list[results.Value]:
+        return [(self.get_key_for_task(write.task_id), write.state, write.payload) for write in batch]
+
+    def _write(self, values: Sequence[results.Value]) -> None:
+        now = time.time()
+        with self.store.writing() as db:
+            results.write(db, values, self._expires_at(now), now)
+        self.bell.ring()
+
+    def _expires_at(self, now: float) -> float | None:
+        return now + self.expires if self.expires else None
+
+    # -- waiting
+
+    def make_watcher(self) -> Watcher:
+        return SQLiteWatcher(self)
+
+
+class SQLiteWatcher(Watcher):
+    """Waits for the bell, then reads what is new."""
+
+    def __init__(self, backend: SQLiteBackend) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        #: Key -> task id; those that no look has covered yet are in `_fresh`.
+        self._watched: dict[str, str] = {}
+        self._fresh: set[str] = set()
+        self._seen = 0
+        self._hearing = Hearing(backend.path + RESULTS)
+        self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+        self._closed = False
+
+    def add(self, task_ids: Iterable[str]) -> None:
+        keys = {self._backend.get_key_for_task(task_id): task_id for task_id in task_ids}
+        with self._lock:
+            self._watched.update(keys)
+            self._fresh.update(keys)
+
+    def discard(self, task_ids: Iterable[str]) -> None:
+        with self._lock:
+            for task_id in task_ids:
+                key = self._backend.get_key_for_task(task_id)
+                self._watched.pop(key, None)
+                self._fresh.discard(key)
+
+    def drain(self, timeout: float) -> list[Meta]:
+        deadline = time.monotonic() + timeout
+        while True:
+            self._hearing.clear()
+            found = self._look()
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found
+            self._hearing.wait(left, self._woken)
+            if self._was_woken():
+                return self._look()
+
+    def _look(self) -> list[Meta]:
+        with self._lock:
+            fresh, self._fresh = self._fresh, set()
+            watched = dict(self._watched)
+        with self._backend.store.reading() as db:
+            newest = results.newest(db)  # before reading: what is written in between is reported twice, not never
+            found = results.newer(db, watched.keys() - fresh, self._seen)
+            if fresh:
+                found |= results.read(db, list(fresh), time.time())
+        self._seen = newest
+        return [self._backend.decode_result(payload) for payload in found.values()]
+
+    def wake(self) -> None:
+        with self._lock:
+            if not self._closed:
+                with contextlib.suppress(BlockingIOError):  # full: it will wake as it is
+                    os.write(self._waker, b"\0")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._hearing.close()
+        os.close(self._woken)
+        os.close(self._waker)
+
+    def _was_woken(self) -> bool:
+        try:
+            return bool(os.read(self._woken, 4096))
+        except BlockingIOError:
+            return False

@@ -1,0 +1,241 @@
+"""A receiver's side of the file: taking messages, settling them, and keeping house.
+
+Everything here blocks and runs on the receiver's one database thread. `Leases` decides inside a transaction what is
+still ours, and applies a batch of settlements in the order that the contract asks for: what follows, results, verdicts.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from celery.brokers.base import Delivery, Verdict
+from celery.brokers.sqlite import liveness, messages, results, routes
+from celery.brokers.sqlite.bell import MESSAGES, RESULTS, Bell
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from celery.backends.sqlite import SQLiteBackend
+    from celery.brokers.base import Settlement
+    from celery.brokers.sqlite.store import Store
+    from celery.brokers.topology import Queue
+    from celery.wire.envelope import Envelope
+
+#: How many expired results are deleted in one tick, and how many messages of a private queue are read at once.
+EXPIRE_LIMIT = 1000
+PRIVATE_BATCH = 256
+UNREADABLE = "cannot be read as an envelope"
+
+_HELD = "SELECT json_group_array(id) FROM held WHERE owner = ? AND id IN (SELECT value FROM json_each(?))"
+_START = "UPDATE held SET started = 1 WHERE id IN (SELECT value FROM json_each(?))"
+_RELEASE = "DELETE FROM held WHERE id IN (SELECT value FROM json_each(?))"
+
+
+class Receipt(NamedTuple):
+    """Which message, and as whom we hold it."""
+
+    owner: int
+    id: int
+
+
+class Leases:
+    """What one receiver holds.
+
+    Args:
+        store: a connection of its own.
+        node: name of the worker, for people.
+    """
+
+    def __init__(self, store: Store, node: str) -> None:
+        self.store = store
+        self.node = node
+        self.owner = liveness.new_owner()
+        #: The backend whose results are stored while settling.
+        self.backend: SQLiteBackend | None = None
+        self._routes = routes.Routes()
+        self._messages = Bell(store.path, MESSAGES)
+        self._results = Bell(store.path, RESULTS)
+        #: Queues of ours that expire, as declared.
+        self._private: dict[str, Queue] = {}
+        self._next_beat = 0.0
+
+    def enter(self) -> None:
+        """Begin to live: open the file, take over what the dead have left."""
+        with self.store.writing() as db:
+            liveness.enter(db, self.owner, self.node)
+        self.tick()
+
+    def declare(self, queue: Queue, *, private: bool = False) -> None:
+        """Create the queue; a private one lives as long as this receiver."""
+        with self.store.writing() as db:
+            self._routes.declare(db, queue, private=private)
+        if private or queue.expires:
+            self._private[queue.name] = queue
+
+    def drop(self, queue: str) -> None:
+        """Delete a private queue."""
+        if self._private.pop(queue, None) is not None:
+            with self.store.writing() as db:
+                routes.remove(db, queue)
+
+    def claim(self, queues: Sequence[str], limit: int) -> tuple[list[Delivery], float | None]:
+        """Take up to `limit` of what waits in the queues, the first queue first.
+
+        Returns:
+            Deliveries named by the queue of the store, and when the next delayed message is due (unix seconds).
+        """
+        with self.store.reading() as db:
+            due = messages.next_due(db)
+            if (due is None or due > time.time()) and not messages.any_waiting(db, queues):
+                return [], due
+        taken: list[Delivery] = []
+        with self.store.writing() as db:
+            messages.wake(db, time.time())
+            for queue in queues:
+                if len(taken) < limit:
+                    taken += self._hold(db, queue, limit - len(taken))
+            due = messages.next_due(db)
+        return taken, due
+
+    def _hold(self, db: sqlite3.Connection, queue: str, limit: int) -> list[Delivery]:
+        held, unreadable = [], []
+        for row in messages.hold(db, queue, limit, self.owner):
+            envelope = messages.read(row.envelope)
+            if envelope is None:
+                unreadable.append((row.id, queue, UNREADABLE))
+                continue
+            held.append(
+                Delivery(
+                    envelope,
+                    Receipt(self.owner, row.id),
+                    queue,
+                    row.exchange,
+                    row.routing_key,
+                    bool(row.redelivered),
+                    row.failures,
+                    bool(row.lost),
+                )
+            )
+        if unreadable:
+            self._release(db, [id for id, _, _ in unreadable])
+            messages.refuse(db, unreadable)
+        return held
+
+    def take_private(self, queues: Sequence[str]) -> list[tuple[str, Envelope]]:
+        """Read and delete what has come to private queues (queue, message)."""
+        with self.store.reading() as db:
+            if not messages.any_waiting(db, queues):
+                return []
+        with self.store.writing() as db:
+            rows = [(queue, row) for queue in queues for row in messages.take(db, queue, PRIVATE_BATCH)]
+        envelopes = ((queue, messages.read(row.envelope)) for queue, row in rows)
+        return [(queue, envelope) for queue, envelope in envelopes if envelope is not None]
+
+    def settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
+        """Apply settlements in one transaction; the deliveries that were no longer ours."""
+        sent = waits = stored = 0
+        with self.store.writing() as db:
+            held = self._still_held(db, batch)
+            ours = [item for item in batch if item.delivery.receipt in held]
+            follow = [publish for item in ours for publish in item.follow]
+            if follow:
+                for queue in {publish.queue.name: publish.queue for publish in follow if publish.queue}.values():
+                    self._routes.declare(db, queue)
+                sent = messages.insert(db, self._routes, follow)
+            stored = self._store_results(db, ours)
+            waits = self._apply(db, ours)
+        if sent or waits:
+            self._messages.ring()
+        if stored:
+            self._results.ring()
+        return [item.delivery for item in batch if item.delivery.receipt not in held]
+
+    def _still_held(self, db: sqlite3.Connection, batch: Iterable[Settlement]) -> set[Receipt]:
+        asked = {item.delivery.receipt.id for item in batch if item.delivery.receipt.owner == self.owner}
+        (found,) = db.execute(_HELD, (self.owner, messages.json_list(asked))).fetchone()
+        return {Receipt(self.owner, id) for id in messages.ids_of(found)}
+
+    def _store_results(self, db: sqlite3.Connection, ours: Iterable[Settlement]) -> int:
+        writes = [write for item in ours for write in item.results]
+        if writes and self.backend is not None:
+            self.backend.write_in(db, writes)
+        return len(writes)
+
+    def _apply(self, db: sqlite3.Connection, ours: Iterable[Settlement]) -> int:
+        """Move the messages to where their verdicts say; how many of them others may take now or later."""
+        moved: dict[Verdict, list[Settlement]] = {}
+        for item in ours:
+            moved.setdefault(item.verdict, []).append(item)
+        started = moved.pop(Verdict.START, ())
+        if started:
+            db.execute(_START, (messages.json_list(item.delivery.receipt.id for item in started),))
+        waiting = 0
+        for verdict, items in moved.items():
+            ids = [item.delivery.receipt.id for item in items]
+            self._release(db, ids)
+            if verdict is Verdict.ACK:
+                messages.forget(db, ids)
+                continue
+            waiting += len(ids)
+            if verdict is Verdict.RETURN or verdict is Verdict.LOST:
+                messages.give_back(db, ids, failed=verdict is Verdict.LOST)
+            elif verdict is Verdict.REQUEUE:
+                messages.put_last(db, ids)
+            elif verdict is Verdict.DELAY:
+                messages.delay(db, [(item.until or 0.0, item.delivery.receipt.id) for item in items])
+            else:
+                messages.refuse(
+                    db, [(item.delivery.receipt.id, item.delivery.queue, item.reason) for item in items]
+                )
+        return waiting
+
+    def _release(self, db: sqlite3.Connection, ids: Iterable[int]) -> None:
+        db.execute(_RELEASE, (messages.json_list(ids),))
+
+    def tick(self) -> None:
+        """Give signs of life, bury the dead, delete what has expired. To be called every `liveness.TICK` seconds."""
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._beat()
+            self._next_beat = now + liveness.BEAT
+        with self.store.reading() as db:
+            bodies = bool(liveness.dead(db)) or liveness.orphaned(db)
+            unread = routes.unread(db)
+            expired = results.any_expired(db, time.time())
+        if bodies or unread or expired:
+            self._bury(expired)
+
+    def _beat(self) -> None:
+        with self.store.writing() as db:
+            alive = liveness.beat(db, self.owner)
+            if not alive:  # we were stopped for longer than a lease, and others have what we held
+                self.owner = liveness.new_owner()
+                liveness.enter(db, self.owner, self.node)
+                for queue in self._private.values():
+                    self._routes.declare(db, queue, private=True)
+            routes.renew(db, self._private)
+
+    def _bury(self, expired: bool) -> None:
+        with self.store.writing() as db:
+            back = liveness.bury(db, liveness.dead(db))
+            for queue in routes.unread(db):
+                routes.remove(db, queue)
+            if expired:
+                results.delete_expired(db, time.time(), EXPIRE_LIMIT)
+        if back:
+            self._messages.ring()
+
+    def leave(self) -> None:
+        """Give everything back and close the file."""
+        try:
+            with self.store.writing() as db:
+                liveness.leave(db, self.owner)
+                for queue in self._private:
+                    routes.remove(db, queue)
+            self._messages.ring()
+        finally:
+            self._messages.close()
+            self._results.close()
+            self.store.close()

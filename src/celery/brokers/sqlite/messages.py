@@ -1,0 +1,235 @@
+"""Messages as rows: writing, reading, and the moves between their places (see schema.sql).
+
+Every function works inside a transaction of its caller.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from celery.brokers.base import DeadLetter
+from celery.wire.envelope import Envelope
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from celery.brokers.base import Publish
+    from celery.brokers.sqlite.routes import Routes
+
+#: Suffix of the queue where refused messages wait, and how many of them are kept.
+DEAD = ".dead"
+DEAD_LIMIT = 10_000
+#: How many delayed messages become due in one transaction.
+WAKE_LIMIT = 1000
+#: The least urgent priority; 0 is the most urgent (as on Redis, wire.md 3.2).
+MAX_PRIORITY = 9
+
+_LAST = "SELECT coalesce(max(id), 0) FROM message"
+_INSERT = "INSERT INTO message (id, queue, exchange, routing_key, priority, envelope) VALUES (?, ?, ?, ?, ?, ?)"
+_WAIT = "INSERT INTO waiting (queue, priority, id) VALUES (?, ?, ?)"
+_DELAY = "INSERT INTO delayed (due, id) VALUES (?, ?)"
+_FIRST = """
+    SELECT w.priority, m.id, m.queue, m.exchange, m.routing_key, m.failures, m.redelivered, m.lost, m.envelope
+    FROM (SELECT priority, id FROM waiting WHERE queue = ? ORDER BY priority, id LIMIT ?) AS w
+    CROSS JOIN message AS m ON m.id = w.id"""
+_HOLD = "INSERT INTO held (id, owner) SELECT id, ? FROM waiting WHERE queue = ? AND (priority, id) <= (?, ?)"
+_TAKE = "DELETE FROM waiting WHERE queue = ? AND (priority, id) <= (?, ?)"
+_NEXT_DUE = "SELECT min(due) FROM delayed"
+_DUE = "SELECT due, id FROM delayed WHERE due <= ? ORDER BY due, id LIMIT ?"
+_WOKEN = "DELETE FROM delayed WHERE (due, id) <= (?, ?)"
+_ANY_WAITING = "SELECT 1 FROM waiting WHERE queue IN (SELECT value FROM json_each(?)) LIMIT 1"
+_LENGTH = "SELECT count(*) FROM waiting WHERE queue = ?"
+_DEAD_LETTERS = """
+    SELECT m.envelope, m.reason, m.refused_at
+    FROM waiting AS w CROSS JOIN message AS m ON m.id = w.id
+    WHERE w.queue = ? ORDER BY w.priority, w.id DESC LIMIT ?"""
+_FORGET = "DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))"
+_WAIT_AGAIN = """
+    INSERT INTO waiting (queue, priority, id)
+    SELECT queue, priority, id FROM message WHERE id IN (SELECT value FROM json_each(?))"""
+_MARK = """
+    UPDATE message SET redelivered = 1, failures = failures + ?, lost = max(lost, ?)
+    WHERE id IN (SELECT value FROM json_each(?))"""
+_COPY_LAST = """
+    INSERT INTO message (queue, priority, exchange, routing_key, failures, redelivered, lost, reason, refused_at,
+                         envelope)
+    SELECT coalesce(?, queue), CASE WHEN ? THEN 0 ELSE priority END, exchange, routing_key, failures, 1, lost, ?, ?, envelope
+    FROM message WHERE id = ?"""
+_PURGE = (
+    "DELETE FROM message WHERE id IN (SELECT id FROM waiting WHERE queue = ?)",
+    "DELETE FROM waiting WHERE queue = ?",
+)
+_DEAD_EXCESS = "SELECT id FROM waiting WHERE queue = ? ORDER BY priority, id DESC LIMIT -1 OFFSET ?"
+_DROP_WAITING = "DELETE FROM waiting WHERE queue = ? AND priority = 0 AND id IN (SELECT value FROM json_each(?))"
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Envelope).decode
+_ids = msgspec.json.Decoder(list[int]).decode
+
+
+class Row(NamedTuple):
+    """A waiting message as it was read."""
+
+    waiting_priority: int
+    id: int
+    queue: str
+    exchange: str
+    routing_key: str
+    failures: int
+    redelivered: int
+    lost: int
+    envelope: bytes
+
+
+def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> int:
+    """Write messages, each once for every queue that it reaches; how many were written."""
+    routes.refresh(db)
+    (last,) = db.execute(_LAST).fetchone()
+    rows, waiting, delayed = [], [], []
+    for publish in batch:
+        envelope = publish.envelope
+        blob = None
+        priority = priority_of(envelope)
+        for queue in routes.queues(publish.exchange, publish.routing_key, envelope.headers):
+            blob = blob or _encode(envelope)
+            last += 1
+            rows.append((last, queue, publish.exchange, publish.routing_key, priority, blob))
+            if publish.until is None:
+                waiting.append((queue, priority, last))
+            else:
+                delayed.append((publish.until, last))
+    db.executemany(_INSERT, rows)
+    db.executemany(_WAIT, waiting)
+    if delayed:
+        db.executemany(_DELAY, delayed)
+    return len(rows)
+
+
+def priority_of(envelope: Envelope) -> int:
+    """The priority that a message waits with: 0 to 9, 0 when it has none or not a number."""
+    priority = envelope.properties.get("priority")
+    return min(max(priority, 0), MAX_PRIORITY) if isinstance(priority, int) else 0
+
+
+def next_due(db: sqlite3.Connection) -> float | None:
+    """When the first delayed message is due (unix seconds)."""
+    due: float | None = db.execute(_NEXT_DUE).fetchone()[0]
+    return due
+
+
+def wake(db: sqlite3.Connection, now: float) -> None:
+    """Let delayed messages whose time has come wait in their queues, `WAKE_LIMIT` at a time."""
+    due = db.execute(_DUE, (now, WAKE_LIMIT)).fetchall()
+    if due:
+        db.execute(_WAIT_AGAIN, (json_list(id for _, id in due),))
+        db.execute(_WOKEN, due[-1])
+
+
+def hold(db: sqlite3.Connection, queue: str, limit: int, owner: int) -> list[Row]:
+    """Move the first messages of a queue from waiting to held."""
+    rows = [Row._make(row) for row in db.execute(_FIRST, (queue, limit))]
+    if rows:
+        upto = (queue, rows[-1].waiting_priority, rows[-1].id)
+        db.execute(_HOLD, (owner, *upto))
+        db.execute(_TAKE, upto)
+    return rows
+
+
+def take(db: sqlite3.Connection, queue: str, limit: int) -> list[Row]:
+    """Read the first messages of a queue and delete them: what private queues do."""
+    rows = [Row._make(row) for row in db.execute(_FIRST, (queue, limit))]
+    if rows:
+        db.execute(_TAKE, (queue, rows[-1].waiting_priority, rows[-1].id))
+        forget(db, [row.id for row in rows])
+    return rows
+
+
+def forget(db: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """Delete messages that are in no place any more."""
+    db.execute(_FORGET, (json_list(ids),))
+
+
+def give_back(db: sqlite3.Connection, ids: Sequence[int], *, failed: bool = False, lost: bool = False) -> None:
+    """Let messages wait where they were in their queues, so that they are delivered next."""
+    chosen = json_list(ids)
+    db.execute(_MARK, (int(failed), int(lost), chosen))
+    db.execute(_WAIT_AGAIN, (chosen,))
+
+
+def delay(db: sqlite3.Connection, until: Iterable[tuple[float, int]]) -> None:
+    """Let messages wait for a moment (unix seconds, id)."""
+    db.executemany(_DELAY, until)
+
+
+def put_last(db: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """Let messages wait at the end of their queues."""
+    for id in ids:
+        _write_again(db, id, (None, False, None, None))
+    forget(db, ids)
+
+
+def refuse(db: sqlite3.Connection, refused: Sequence[tuple[int, str, str]]) -> None:
+    """Move messages (id, queue, reason) to the dead queues, each of which keeps its latest `DEAD_LIMIT`."""
+    now = time.time()
+    for id, queue, reason in refused:
+        _write_again(db, id, (queue + DEAD, True, reason, now))
+    forget(db, [id for id, _, _ in refused])
+    for dead in {queue + DEAD for _, queue, _ in refused}:
+        excess = [old for (old,) in db.execute(_DEAD_EXCESS, (dead, DEAD_LIMIT))]
+        if excess:
+            db.execute(_DROP_WAITING, (dead, json_list(excess)))
+            forget(db, excess)
+
+
+def _write_again(db: sqlite3.Connection, id: int, changes: tuple[str | None, bool, str | None, float | None]) -> None:
+    written = db.execute(_COPY_LAST, (*changes, id)).lastrowid
+    db.execute(_WAIT_AGAIN, (json_list([written or 0]),))
+
+
+def any_waiting(db: sqlite3.Connection, queues: Iterable[str]) -> bool:
+    """Whether one of the queues has a message to take."""
+    return db.execute(_ANY_WAITING, (msgspec.json.encode(list(queues)).decode(),)).fetchone() is not None
+
+
+def length(db: sqlite3.Connection, queue: str) -> int:
+    """How many messages wait in a queue."""
+    count: int = db.execute(_LENGTH, (queue,)).fetchone()[0]
+    return count
+
+
+def dead_letters(db: sqlite3.Connection, queue: str, limit: int) -> list[DeadLetter]:
+    """What was refused in a queue, the latest first."""
+    return [
+        DeadLetter(read(blob) or blob, queue, reason or "", refused_at or 0.0)
+        for blob, reason, refused_at in db.execute(_DEAD_LETTERS, (queue + DEAD, limit))
+    ]
+
+
+def read(blob: bytes) -> Envelope | None:
+    """The envelope, None when the bytes are none."""
+    try:
+        return _decode(blob)
+    except (msgspec.DecodeError, TypeError):
+        return None
+
+
+def purge(db: sqlite3.Connection, queue: str) -> int:
+    """Delete what waits in a queue; how many."""
+    deleted = 0
+    for statement in _PURGE:
+        deleted = db.execute(statement, (queue,)).rowcount
+    return deleted
+
+
+def json_list(ids: Iterable[int]) -> str:
+    """Ids as the one parameter of a statement over many rows."""
+    return f"[{','.join(map(str, ids))}]"
+
+
+def ids_of(text: str) -> list[int]:
+    """The other way."""
+    return _ids(text)

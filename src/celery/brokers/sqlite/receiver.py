@@ -1,0 +1,234 @@
+"""The consuming half of the SQLite driver.
+
+Every call of SQLite runs on one thread of the receiver's own, so that the loop never waits for a disk or a lock; a
+batch crosses to it and back once. `receive` looks, and if there is nothing waits for one of four to wake it: the bell,
+the moment when the next delayed message is due, the tick of the house-keeping, or a failure.
+
+A queue bound to a fanout exchange is consumed as a private copy of this receiver, so that each has every message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from celery import exceptions
+from celery.backends.sqlite import SQLiteBackend
+from celery.brokers import base
+from celery.brokers.base import Capabilities, Delivery, Settlement
+from celery.brokers.sqlite import liveness
+from celery.brokers.sqlite.bell import MESSAGES
+from celery.brokers.sqlite.hearing import Hearing
+from celery.brokers.sqlite.leases import Leases
+from celery.brokers.sqlite.sender import CAPABILITIES
+from celery.brokers.sqlite.store import Store
+from celery.brokers.topology import Queue
+from celery.wire.envelope import Envelope
+
+_T = TypeVar("_T")
+#: Seconds of deafness after a ring: bounds what a flood of messages costs, and delays no first one.
+_DEAF = 0.002
+
+
+class Receiver(base.Receiver):
+    """Takes messages from the file.
+
+    Args:
+        url: `sqlite:///relative.db` or `sqlite:////absolute.db`.
+        options: see `Store`.
+        node: name of the worker.
+    """
+
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+
+    def __init__(self, url: str, options: Mapping[str, Any], *, node: str) -> None:
+        self._leases = Leases(Store(url, options), node)
+        self._path = self._leases.store.path
+        #: Name in the store -> name in deliveries; the order is that of the next claim.
+        self._queues: dict[str, str] = {}
+        self._listeners: dict[str, Callable[[Envelope], None]] = {}
+        self._taken: deque[Delivery] = deque()
+        self._claiming: asyncio.Future[tuple[list[Delivery], float | None]] | None = None
+        self._stirred = asyncio.Event()
+        self._mail = asyncio.Event()
+        self._failure: Exception | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._undeafen: asyncio.TimerHandle | None = None
+        self._duties: list[asyncio.Task[None]] = []
+        self._thread: ThreadPoolExecutor | None = None
+        self._hearing: Hearing | None = None
+
+    def share(self, backend: object) -> bool:
+        if not isinstance(backend, SQLiteBackend) or backend.path != self._path:
+            return False
+        self._leases.backend = backend
+        return True
+
+    async def open(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="celery-sqlite")
+        await self._call(self._leases.enter)
+        self._hearing = Hearing(self._path + MESSAGES)
+        self._listen_to_bell()
+        self._duties = [
+            asyncio.create_task(self._watch(self._keep_house()), name="celery-sqlite-house"),
+            asyncio.create_task(self._watch(self._read_mail()), name="celery-sqlite-mail"),
+        ]
+
+    async def consume(self, queue: Queue) -> None:
+        name = queue.name
+        if queue.is_broadcast:
+            name = f"{queue.name}.{self._leases.owner:x}"
+            queue = msgspec.structs.replace(queue, name=name, expires=None)
+        await self._call(self._leases.declare, queue, private=queue.is_broadcast)
+        self._queues[name] = name.rpartition(".")[0] if queue.is_broadcast else name
+        self._stirred.set()
+
+    async def cancel(self, queue: str) -> None:
+        for name in [name for name, public in self._queues.items() if public == queue]:
+            del self._queues[name]
+            await self._call(self._leases.drop, name)
+
+    async def prefetch(self, count: int) -> None:
+        """Nothing is pushed: the limit of `receive` says it all."""
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        while not self._taken:
+            self._raise_failure()
+            self._stirred.clear()
+            due = await self._claim(limit)
+            if not self._taken:
+                self._wake_at(due)
+                await self._stirred.wait()
+        return [self._taken.popleft() for _ in range(min(limit, len(self._taken)))]
+
+    async def _claim(self, limit: int) -> float | None:
+        """Move what there is into `_taken`. A claim that a cancelled `receive` began is finished by the next."""
+        if self._claiming is None:
+            queues = list(self._queues)
+            if queues:  # another one is first next time
+                self._queues[queues[0]] = self._queues.pop(queues[0])
+            self._claiming = self._start(self._leases.claim, queues, limit)
+        claiming = self._claiming
+        try:
+            deliveries, due = await asyncio.shield(claiming)
+        finally:
+            if claiming.done():
+                self._claiming = None
+        for delivery in deliveries:
+            delivery.queue = self._queues.get(delivery.queue, delivery.queue)
+        self._taken.extend(deliveries)
+        return due
+
+    async def settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
+        return await self._call(self._leases.settle, batch)
+
+    async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
+        await self._call(self._leases.declare, queue, private=True)
+        self._listeners[queue.name] = callback
+        self._mail.set()
+
+    async def close(self) -> None:
+        thread, self._thread = self._thread, None
+        self._fail(exceptions.OperationalError(f"{self._path}: this receiver is closed"))
+        for timer in (self._due, self._undeafen):
+            if timer is not None:
+                timer.cancel()
+        for duty in self._duties:
+            duty.cancel()
+        await asyncio.gather(*self._duties, return_exceptions=True)
+        self._duties = []
+        if self._hearing is not None:
+            if (file := self._hearing.fileno()) is not None:
+                asyncio.get_running_loop().remove_reader(file)
+            self._hearing.close()
+        if thread is not None:
+            # A claim still on its way is ahead of this in the thread's queue.
+            with contextlib.suppress(exceptions.OperationalError, exceptions.ImproperlyConfigured):
+                await asyncio.get_running_loop().run_in_executor(thread, self._leases.leave)
+            thread.shutdown(wait=False)
+
+    # -- the thread
+
+    def _start(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> asyncio.Future[_T]:
+        if self._thread is None:
+            raise exceptions.OperationalError(f"{self._path}: this receiver is not open")
+        return asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
+
+    async def _call(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        return await self._start(function, *args, **kwargs)
+
+    # -- waking up
+
+    def _listen_to_bell(self) -> None:
+        """Be called when the bell rings, or every so often where it cannot be heard."""
+        assert self._hearing is not None
+        file = self._hearing.fileno()
+        loop = asyncio.get_running_loop()
+        if file is not None:
+            loop.add_reader(file, self._ring)
+        else:
+            self._undeafen = loop.call_later(self._hearing.interval, self._ring)
+
+    def _ring(self) -> None:
+        assert self._hearing is not None
+        self._hearing.clear()
+        self._stir()
+        file = self._hearing.fileno()
+        if file is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(file)
+            self._undeafen = loop.call_later(_DEAF, self._listen_to_bell)
+        else:
+            self._listen_to_bell()
+
+    def _stir(self) -> None:
+        self._stirred.set()
+        if self._listeners:
+            self._mail.set()
+
+    def _wake_at(self, due: float | None) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if due is not None:
+            self._due = asyncio.get_running_loop().call_later(max(0.0, due - time.time()), self._stirred.set)
+
+    # -- duties
+
+    async def _keep_house(self) -> None:
+        while True:
+            await self._call(self._leases.tick)
+            self._stir()
+            await asyncio.sleep(liveness.TICK)
+
+    async def _read_mail(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._mail.wait()
+            self._mail.clear()
+            while mail := await self._call(self._leases.take_private, list(self._listeners)):
+                for queue, envelope in mail:
+                    # By way of the loop: an error in one callback is reported there and stops nothing here.
+                    loop.call_soon(self._listeners[queue], envelope)
+
+    async def _watch(self, duty: Coroutine[Any, Any, None]) -> None:
+        """Run a duty; its failure is the receiver's."""
+        try:
+            await duty
+        except Exception as exc:  # noqa: BLE001: raised again to whoever waits in receive
+            self._fail(exc)
+
+    def _fail(self, exc: Exception) -> None:
+        self._failure = self._failure or exc
+        self._stirred.set()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,146 @@
+"""Exchanges and bindings in the file, and which queues a message reaches.
+
+Every connection keeps a copy of them, which is valid for one value of `topology.generation`. Whoever changes
+a binding counts that number up in the same transaction, so `refresh` inside a transaction is exact.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from celery.brokers.topology import matches
+from celery.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Mapping
+
+    from celery.brokers.topology import Exchange, Queue
+
+#: Seconds that a private queue without an expiry of its own outlives its reader.
+PRIVATE_EXPIRY = 60.0
+
+_GENERATION = "SELECT generation FROM topology"
+_CHANGED = "UPDATE topology SET generation = generation + 1"
+_EXCHANGES = "SELECT name, type FROM exchange"
+_BINDINGS = "SELECT exchange, routing_key, arguments, queue FROM binding"
+_ADD_EXCHANGE = "INSERT INTO exchange (name, type) VALUES (?, ?)"
+_ADD_BINDING = "INSERT OR IGNORE INTO binding (exchange, routing_key, arguments, queue) VALUES (?, ?, ?, ?)"
+_ADD_EXPIRING = """
+    INSERT INTO expiring (queue, expires, read_at) VALUES (?, ?, ?)
+    ON CONFLICT (queue) DO UPDATE SET expires = excluded.expires, read_at = excluded.read_at"""
+_RENEW = "UPDATE expiring SET read_at = ? WHERE queue = ?"
+_EXPIRING = "SELECT queue, expires, read_at FROM expiring"
+_REMOVE = (
+    "DELETE FROM message WHERE id IN (SELECT id FROM waiting WHERE queue = ?)",
+    "DELETE FROM waiting WHERE queue = ?",
+    "DELETE FROM binding WHERE queue = ?",
+    "DELETE FROM expiring WHERE queue = ?",
+)
+
+#: Exchange, routing key, arguments as JSON text, queue.
+_Row = tuple[str, str, str, str]
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Routes:
+    """The topology as one connection knows it."""
+
+    def __init__(self) -> None:
+        self.generation = -1
+        self._types: dict[str, str] = {}
+        self._rows: set[_Row] = set()
+        self._bindings: dict[str, list[tuple[str, Mapping[str, Any], str]]] = {}
+
+    def refresh(self, db: sqlite3.Connection) -> None:
+        """Read the topology again if it has changed."""
+        (generation,) = db.execute(_GENERATION).fetchone()
+        if generation == self.generation:
+            return
+        self._types = dict(db.execute(_EXCHANGES))
+        self._rows = set(db.execute(_BINDINGS))
+        self._bindings = {}
+        for exchange, routing_key, arguments, queue in sorted(self._rows):
+            bound = (routing_key, msgspec.json.decode(arguments), queue)
+            self._bindings.setdefault(exchange, []).append(bound)
+        self.generation = generation
+
+    def queues(self, exchange: str, routing_key: str, headers: Mapping[str, Any]) -> Iterable[str]:
+        """The queues that a message goes to, each once; none when nothing is bound for it."""
+        if not exchange:
+            return (routing_key,)
+        kind = self._types.get(exchange, "direct")
+        return dict.fromkeys(
+            queue
+            for pattern, arguments, queue in self._bindings.get(exchange, ())
+            if matches(kind, pattern, routing_key, arguments, headers)
+        )
+
+    def declare(self, db: sqlite3.Connection, queue: Queue, *, private: bool = False) -> None:
+        """Create what is missing of the queue, its exchanges and bindings, inside a transaction.
+
+        Args:
+            db: the connection, in a transaction.
+            queue: what to declare.
+            private: the queue is its reader's own and vanishes with it.
+
+        Raises:
+            ImproperlyConfigured: an exchange exists with another type.
+        """
+        self.refresh(db)
+        changed = False
+        for bound in queue.all_bindings():
+            changed |= self._declare_exchange(db, bound.exchange, queue.name)
+            row = (bound.exchange.name, bound.routing_key, _encode(bound.arguments or {}).decode(), queue.name)
+            if row not in self._rows:
+                db.execute(_ADD_BINDING, row)
+                changed = True
+        if changed:
+            db.execute(_CHANGED)
+            self.refresh(db)
+        expires = queue.expires or (PRIVATE_EXPIRY if private else None)
+        if expires:
+            db.execute(_ADD_EXPIRING, (queue.name, expires, time.monotonic()))
+
+    def declared(self, queue: Queue) -> bool:
+        """Whether declaring the queue would change nothing, as far as is known."""
+        return not queue.expires and all(
+            (bound.exchange.name, bound.routing_key, _encode(bound.arguments or {}).decode(), queue.name) in self._rows
+            for bound in queue.all_bindings()
+        )
+
+    def _declare_exchange(self, db: sqlite3.Connection, exchange: Exchange, queue: str) -> bool:
+        known = self._types.get(exchange.name)
+        if known is None:
+            db.execute(_ADD_EXCHANGE, (exchange.name, exchange.type))
+            self._types[exchange.name] = exchange.type
+            return True
+        if known != exchange.type:
+            raise ImproperlyConfigured(
+                f"queue {queue!r}: exchange {exchange.name!r} is declared as type {exchange.type!r} but exists in the "
+                f"store as {known!r}; use one type everywhere, or another name"
+            )
+        return False
+
+
+def renew(db: sqlite3.Connection, queues: Iterable[str]) -> None:
+    """Note that the queues are being read, so that those that expire do not."""
+    now = time.monotonic()
+    db.executemany(_RENEW, [(now, queue) for queue in queues])
+
+
+def remove(db: sqlite3.Connection, queue: str) -> None:
+    """Delete a queue, its bindings and what waits in it."""
+    for statement in _REMOVE:
+        db.execute(statement, (queue,))
+    db.execute(_CHANGED)
+
+
+def unread(db: sqlite3.Connection) -> list[str]:
+    """Queues that have expired. (A moment in the future is from before a restart of the machine.)"""
+    rows = db.execute(_EXPIRING).fetchall()
+    now = time.monotonic()
+    return [queue for queue, expires, read_at in rows if not now - expires <= read_at <= now]
