@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Callable
 from typing import Any
 
 __all__ = ("CallableSignature", "CallableTask")
@@ -24,7 +23,7 @@ class _ByShape(ABCMeta):
         return cls.__subclasscheck__(type(instance)) or cls.__subclasscheck__(instance.__class__)
 
 
-class CallableTask(Callable, metaclass=_ByShape):  # type: ignore[misc,valid-type] # an abstract class at run time
+class CallableTask(metaclass=_ByShape):
     """Anything that is called, delayed and applied like a task."""
 
     required = frozenset({"__call__", "delay", "apply_async", "apply"})

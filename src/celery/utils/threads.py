@@ -45,7 +45,7 @@ class bgThread(threading.Thread):  # noqa: N801 - the documented name
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Report an error of `body` on stderr."""
-        print(msg.format(*fmt, **kwargs), file=sys.stderr)
+        sys.stderr.write(f"{msg.format(*fmt, **kwargs)}\n")
         traceback.print_exc(file=sys.stderr)
 
     def run(self) -> None:
