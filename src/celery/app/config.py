@@ -32,7 +32,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from threading import RLock
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from celery.app.censor import filter_hidden_settings
@@ -81,7 +81,7 @@ def _is_live(source: Mapping[str, Any]) -> bool:
 
 def _is_data(key: str, value: Any) -> bool:
     """Tell a user's own setting from what else a configuration module holds: imports, functions, classes."""
-    return not key.startswith("_") and not isinstance(value, (ModuleType, FunctionType, type))
+    return not key.startswith("_") and not isinstance(value, ModuleType) and not callable(value)
 
 
 class Settings(MutableMapping[str, Any]):
@@ -121,6 +121,7 @@ class Settings(MutableMapping[str, Any]):
         self._built_in = _built_in_defaults()
         self._observers: list[Callable[[dict[str, Any]], Any]] = []
         self._warned: set[str] = set()
+        self._firsts: dict[tuple[str, ...], Any] = {}
 
     # Loading
 
@@ -221,7 +222,7 @@ class Settings(MutableMapping[str, Any]):
                 value = self[name]
             except KeyError:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
-            if self._state == "loaded" and not self._live:
+            if self._cacheable():
                 self.__dict__[name] = value
         return value
 
@@ -261,7 +262,17 @@ class Settings(MutableMapping[str, Any]):
 
     def first(self, *keys: str) -> Any:
         """Return the value of the first of *keys* that is set to something other than None."""
-        return next((value for value in map(self.get, keys) if value is not None), None)
+        if keys in self._firsts:
+            return self._firsts[keys]
+        self.finalize()
+        with self._lock:
+            value = next((value for value in map(self.get, keys) if value is not None), None)
+            if self._cacheable():
+                self._firsts[keys] = value
+        return value
+
+    def _cacheable(self) -> bool:
+        return self._state == "loaded" and not self._live
 
     def get_by_parts(self, *parts: str) -> Any:
         """Return the setting whose name is made of *parts*: ``get_by_parts('worker', 'concurrency')``."""
@@ -342,6 +353,7 @@ class Settings(MutableMapping[str, Any]):
         return {self._names.canonical(key): value for key, value in values.items()}
 
     def _forget(self) -> None:
+        self._firsts.clear()
         for name in [name for name in self.__dict__ if not name.startswith("_")]:
             del self.__dict__[name]
 
@@ -355,17 +367,17 @@ class Settings(MutableMapping[str, Any]):
     @property
     def broker_read_url(self) -> Any:
         """Where to consume from: the broker, unless there is an address of its own."""
-        return os.environ.get("CELERY_BROKER_READ_URL") or self.get("broker_read_url") or self.broker_url
+        return os.environ.get("CELERY_BROKER_READ_URL") or self.first("broker_read_url") or self.broker_url
 
     @property
     def broker_write_url(self) -> Any:
         """Where to publish to: the broker, unless there is an address of its own."""
-        return os.environ.get("CELERY_BROKER_WRITE_URL") or self.get("broker_write_url") or self.broker_url
+        return os.environ.get("CELERY_BROKER_WRITE_URL") or self.first("broker_write_url") or self.broker_url
 
     @property
     def result_backend(self) -> Any:
         """Where results are stored; None where nothing says so."""
-        return os.environ.get("CELERY_RESULT_BACKEND") or self.get("result_backend")
+        return os.environ.get("CELERY_RESULT_BACKEND") or self.first("result_backend")
 
     @property
     def task_default_exchange(self) -> Any:

@@ -222,6 +222,12 @@ class TestChanging:
         source.worker_pool = "threads"
         assert conf.worker_pool == "threads"
 
+    def test_a_derived_value_follows_what_it_is_derived_from(self):
+        conf = configured()
+        for queue in ("one", "other"):
+            conf.task_default_queue = queue
+            assert conf.task_default_exchange == queue
+
     def test_watchers_are_called_with_each_change(self):
         """CONF-020."""
         seen = []
@@ -415,7 +421,8 @@ class TestLookups:
     def test_a_value_is_set_in_any_user_layer_and_any_spelling(self):
         conf = configured({"CELERY_ALWAYS_EAGER": 0}, {"worker_pool": None})
         conf.add_defaults({"task_protocol": 1})
-        assert all(map(conf.value_set_for, ("task_always_eager", "CELERY_ALWAYS_EAGER", "worker_pool", "task_protocol")))
+        for key in ("task_always_eager", "CELERY_ALWAYS_EAGER", "worker_pool", "task_protocol"):
+            assert conf.value_set_for(key)
         assert not conf.value_set_for("task_serializer")
 
     def test_finding_by_parts_and_by_option(self):
