@@ -1,0 +1,204 @@
+"""A blocking connection to Redis over a plain socket.
+
+It connects on first use and after every failure, so a caller only ever sees the one call that failed. It belongs to
+one thread at a time and to the process that opened it: after a fork the child must make its own.
+
+A dead connection is noticed before it is used where possible: a server that went away leaves an end-of-file in the
+socket, which costs one system call to see, and after `health_check_interval` of silence a PING goes first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery.brokers.redis import resp
+from celery.brokers.redis.address import tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from celery.brokers.redis.address import Address
+    from celery.brokers.redis.resp import Command
+    from celery.brokers.redis.scripts import Script
+
+_CHUNK = 65536
+
+
+class Connection:
+    """One socket to one server."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._socket: socket.socket | None = None
+        self._reader: Any = None
+        self._used = 0.0
+
+    @property
+    def connected(self) -> bool:
+        """Whether a socket is open."""
+        return self._socket is not None
+
+    def call(self, *command: str | bytes | float, timeout: float | None = None) -> Any:
+        """The reply to one command, within `timeout` seconds.
+
+        Raises:
+            OperationalError: no connection, no reply in time, or the server refused.
+            ImproperlyConfigured: the server always will.
+        """
+        return resp.check(self._address, self.pipeline((command,), timeout=timeout)[0])
+
+    def pipeline(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Any]:
+        """The replies to many commands in one round trip; a refused one has a ReplyError as its reply."""
+        self.send(commands, timeout=timeout)
+        return [self.read(timeout) for _ in commands]
+
+    def run(self, script: Script, *arguments: str | bytes | float) -> Any:
+        """Run a script, which takes no KEYS, and give its reply."""
+        reply = self.pipeline((("EVALSHA", script.sha, 0, *arguments),))[0]
+        if isinstance(reply, resp.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            reply = self.pipeline((("EVAL", script.text, 0, *arguments),))[0]
+        return resp.check(self._address, reply)
+
+    def send(self, commands: Iterable[Command], *, timeout: float | None = None) -> None:
+        """Write commands and wait for nothing; `read` gives their replies."""
+        connected = self._ready(timeout)
+        try:
+            connected.sendall(b"".join(map(resp.pack_command, commands)))
+        except OSError as error:
+            self._fail(error)
+        self._used = time.monotonic()
+
+    def read(self, timeout: float | None = None) -> Any:
+        """The next reply, error or push, as a value.
+
+        Raises:
+            OperationalError: the connection failed, or `timeout` (default: the address's) went by.
+        """
+        reply = self.poll(self._address.timeout if timeout is None else timeout)
+        if reply is resp.NOTHING:
+            self._fail(f"no reply within {self._address.timeout if timeout is None else timeout:g} s")
+        return reply
+
+    def poll(self, timeout: float) -> Any:
+        """Like `read`, but gives resp.NOTHING when the time is up, and the connection stays good."""
+        if self._socket is None:
+            self._fail("the connection was closed")
+        deadline = time.monotonic() + timeout
+        try:
+            while (reply := self._reader.gets()) is resp.NOTHING:
+                remaining = deadline - time.monotonic()
+                self._socket.settimeout(max(remaining, 0.001))
+                try:
+                    data = self._socket.recv(_CHUNK)
+                except TimeoutError:
+                    return resp.NOTHING
+                if not data:
+                    self._fail("the server closed the connection")
+                self._reader.feed(data)
+        except (OSError, resp.ProtocolError) as error:
+            self._fail(error)
+        self._used = time.monotonic()
+        return reply
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for select; -1 without a connection."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def close(self) -> None:
+        """Disconnect. Idempotent; the next call connects again."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+            self._socket = self._reader = None
+
+    def _ready(self, timeout: float | None) -> socket.socket:
+        """The socket, connected and with the bound of this call set."""
+        if self._socket is not None and not self._alive():
+            self.close()
+        if self._socket is None:
+            self._connect()
+        assert self._socket is not None
+        self._socket.settimeout(self._address.timeout if timeout is None else timeout)
+        return self._socket
+
+    def _alive(self) -> bool:
+        """Whether the idle connection can be used: nothing to read, and it answers if it was silent for long."""
+        assert self._socket is not None
+        if select.select((self._socket,), (), (), 0)[0] and not self._reader.has_data():
+            return self._pushed()
+        interval = self._address.health_check_interval
+        if not interval or time.monotonic() - self._used < interval:
+            return True
+        try:
+            self._socket.settimeout(self._address.connect_timeout)
+            self._socket.sendall(resp.pack_command(("PING",)))
+            self._used = time.monotonic()
+            return not isinstance(self.read(self._address.connect_timeout), resp.ReplyError)
+        except Exception:  # noqa: BLE001 - whatever it was, a new connection will tell
+            return False
+
+    def _pushed(self) -> bool:
+        """Whether what came unasked is data (a subscription's) and not the end of the connection."""
+        assert self._socket is not None
+        try:
+            return self._address.tls is None and bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def _connect(self) -> None:
+        try:
+            self._socket = open_socket(self._address)
+        except OSError as error:
+            self._fail(error)
+        self._reader = resp.reader()
+        commands = resp.handshake(self._address, pushes=False)
+        try:
+            for reply in self.pipeline(commands) if commands else ():
+                resp.check(self._address, reply)
+        except BaseException:
+            self.close()
+            raise
+
+    def _fail(self, error: BaseException | str) -> None:
+        self.close()
+        raise resp.lost(self._address, error) from (error if isinstance(error, BaseException) else None)
+
+
+def open_socket(address: Address) -> socket.socket:
+    """A connected socket to the server (through Sentinel: to the master), TLS done.
+
+    Raises:
+        OSError: the server cannot be reached.
+        ImproperlyConfigured: TLS options are wrong.
+    """
+    if address.sentinels:
+        from celery.brokers.redis.sentinel import master
+
+        address = master(address)
+    if address.path is not None:
+        connected = socket.socket(socket.AF_UNIX)
+        connected.settimeout(address.connect_timeout)
+        connected.connect(address.path)
+        return connected
+    connected = socket.create_connection((address.host, address.port), address.connect_timeout)
+    try:
+        tune(connected, address)
+        if address.tls is None:
+            return connected
+        return tls_context(address).wrap_socket(connected, server_hostname=address.host)
+    except BaseException:
+        connected.close()
+        raise
+
+
+def tune(connected: socket.socket, address: Address) -> None:
+    """Set the TCP options that the address asks for."""
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if address.keepalive:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in address.keepalive_options.items():
+            connected.setsockopt(socket.IPPROTO_TCP, int(option), int(value))

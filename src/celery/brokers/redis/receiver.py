@@ -1,0 +1,379 @@
+"""The consuming half of the Redis broker.
+
+One connection carries everything. How it waits, without popping and at no cost while idle: a claim that found nothing is
+followed by an EXISTS over the lists, which the server has been asked to track (`CLIENT TRACKING`, opt-in); it then
+tells us, once, when one of them changes, and we claim again. Any number of queues and priority steps wait so at once, a
+peer blocked in BRPOP is served as ever, and no message is in nobody's care at any moment. Where a server does not
+track for us (an ACL, a proxy), we look every `_POLL` seconds instead.
+
+Claims are safe to cancel because a claim that was sent stays ours: its reply is kept for the next `receive`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery import exceptions
+from celery.brokers import base
+from celery.brokers.base import Delivery, Verdict
+from celery.brokers.redis import address, dead, envelope, resp, routing, settling, streaming
+from celery.brokers.redis.keys import Keys
+from celery.brokers.redis.leases import Leases
+from celery.brokers.redis.scripts import load
+from celery.brokers.redis.sender import CAPABILITIES
+from celery.brokers.redis.settling import Receipt, ResultStore
+from celery.brokers.redis.subscriptions import Subscriptions, watch
+from celery.wire.envelope import Envelope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from celery.brokers.redis.streaming import Stream
+    from celery.brokers.topology import Queue
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two claims where the server does not tell us about changes.
+_POLL = 0.05
+#: And where it does: a notice cannot get lost, but a bound costs nothing.
+_LOOK_AGAIN = 5.0
+#: Messages taken by one claim, so that no single one holds the server up.
+_MOST_AT_ONCE = 1000
+#: Fan-out copies kept for a worker that does not fetch them; the oldest are dropped.
+_MOST_COPIES = 10_000
+#: Seconds within which `close` must have returned what we hold.
+_FAREWELL = 5.0
+
+
+class _Lane(NamedTuple):
+    """One list that is claimed from."""
+
+    queue: str
+    name: str
+    suffix: bytes
+
+
+class _Claim(NamedTuple):
+    """A claim that was sent."""
+
+    reply: asyncio.Future[Any]
+    arguments: tuple[Any, ...]
+    lanes: list[_Lane]
+    first: int
+
+
+class Receiver(base.Receiver):
+    """Claims messages in batches and settles them in batches.
+
+    Args:
+        url: one broker URL (several hosts for Sentinel).
+        options: transport options and connection settings.
+        node: name of the worker.
+    """
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, url: str, options: Mapping[str, Any], *, node: str) -> None:
+        self._address = address.read(url, options)
+        self._keys = Keys(options, self._address.database)
+        self._routes = routing.Routes(self._keys, options.get("deadletter_queue"))
+        self._timeout = float(options.get("visibility_timeout") or 3600)
+        self._strategy: str = options.get("queue_order_strategy") or "round_robin"
+        if self._strategy not in {"round_robin", "priority", "sorted"}:
+            raise exceptions.ImproperlyConfigured(
+                f"queue_order_strategy is round_robin, priority or sorted, not {self._strategy!r}"
+            )
+        token = uuid.uuid4().hex
+        self._id = f"{node}:{token}"
+        self._tag_prefix = f"{token}."
+        self._next_tag = 0
+        self._place = (*self._address.server(), self._address.database, self._keys.prefix, node)
+        self._store: ResultStore | None = None
+        self._stream: Stream | None = None
+        self._leases: Leases | None = None
+        self._duties: asyncio.Task[None] | None = None
+        self._subscriptions: Subscriptions | None = None
+        self._queues: dict[str, Queue] = {}
+        self._order: list[str] = []
+        self._claim: _Claim | None = None
+        self._ready: deque[Delivery] = deque()
+        self._copies: deque[Delivery] = deque(maxlen=_MOST_COPIES)
+        self._woken = asyncio.Event()
+        self._tracked = False
+
+    # -- the life of a connection --
+
+    async def open(self) -> None:
+        """Connect, take over what an earlier Receiver of this node in this process left, start the duties."""
+        stream = await streaming.connect(self._address, self._pushed, self._woken.set)
+        self._stream = stream
+        try:
+            tracking = await stream.send("CLIENT", "TRACKING", "ON", "OPTIN")
+            self._tracked = not isinstance(tracking, resp.ReplyError)
+            self._subscriptions = Subscriptions(stream, self._keys, self._routes, tracked=self._tracked)
+            self._leases = Leases(stream, self._keys, self._routes, self._id, self._timeout, self._inherited)
+            await self._leases.tick()
+            await self._leases.adopt(self._place)
+        except BaseException:
+            stream.close()
+            raise
+        self._duties = asyncio.create_task(self._leases.run(), name=f"leases of {self._id}")
+
+    async def close(self) -> None:
+        """Return what is unsettled, save what was started, and disconnect."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        if self._duties is not None:
+            self._duties.cancel()
+            await asyncio.gather(self._duties, return_exceptions=True)
+        if self._subscriptions is not None:
+            self._subscriptions.stop()
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await self._part(stream)
+        except (exceptions.OperationalError, exceptions.ImproperlyConfigured, TimeoutError) as error:
+            logger.info("What %s holds could not be returned now (%s); it will be when its lease ends", self._id, error)
+            if self._leases is not None:
+                self._leases.abandon(self._place)
+        finally:
+            stream.close()
+
+    async def _part(self, stream: Stream) -> None:
+        for queue in self._queues.values():
+            if queue.is_broadcast:
+                await stream.pipeline(self._routes.unbind(queue))
+        assert self._subscriptions is not None
+        await self._subscriptions.unbind()
+        assert self._leases is not None
+        await self._leases.release()
+
+    # -- queues --
+
+    async def consume(self, queue: Queue) -> None:
+        """Bind the queue and begin to claim from it; a Broadcast queue is subscribed to as well."""
+        stream = self._connected()
+        assert self._subscriptions is not None
+        await self._subscriptions.bind(queue)
+        if queue.is_broadcast:
+            await self._subscriptions.subscribe(queue, lambda text: self._copied(queue.name, text))
+        self._queues[queue.name] = queue
+        if queue.name not in self._order:
+            self._order.append(queue.name)
+        if self._strategy == "sorted":
+            self._order.sort()
+        assert stream is self._stream
+        self._woken.set()
+
+    async def cancel(self, queue: str) -> None:
+        """Take no more from the queue."""
+        stream = self._connected()
+        known = self._queues.pop(queue, None)
+        if known is None:
+            return
+        self._order.remove(queue)
+        assert self._subscriptions is not None
+        await self._subscriptions.forget(known)
+        if known.is_broadcast:
+            await stream.pipeline(self._routes.unbind(known))
+
+    async def prefetch(self, count: int) -> None:
+        """Nothing to say to the server: the worker takes what it asks `receive` for."""
+
+    async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
+        """Read a private queue, by channel or by list, on the loop."""
+        self._connected()
+        assert self._subscriptions is not None
+        await self._subscriptions.listen(queue, callback)
+
+    # -- receiving --
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        """Wait until there is a message; up to `limit` of what is there now."""
+        while True:
+            stream = self._connected()
+            self._woken.clear()
+            found = self._taken(limit)
+            if not found and (self._order or self._claim):
+                await self._claimed(stream, limit)
+                found = self._taken(limit)
+            if found:
+                return found
+            # A list that is filled before this look is seen by it, one that is filled after it sets `_woken`.
+            if self._tracked and self._order and await watch(stream, self._lists(), tracked=True):
+                continue
+            try:
+                async with asyncio.timeout(_LOOK_AGAIN if self._tracked else _POLL):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    def _taken(self, limit: int) -> list[Delivery]:
+        """Deliveries that are here already."""
+        found: list[Delivery] = []
+        for source in (self._ready, self._copies):
+            while source and len(found) < limit:
+                found.append(source.popleft())
+        return found
+
+    async def _claimed(self, stream: Stream, limit: int) -> None:
+        """Claim a batch into `_ready`; or wait for the claim that an earlier, cancelled call has sent."""
+        if self._claim is None:
+            self._claim = self._send_claim(stream, min(limit, _MOST_AT_ONCE))
+        reply = await asyncio.shield(self._claim.reply)
+        claim, self._claim = self._claim, None
+        if isinstance(reply, resp.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            script = load("claim")
+            again = stream.send("EVAL", script.text, 0, *claim.arguments)
+            self._claim = claim._replace(reply=again)
+            await self._claimed(stream, limit)
+            return
+        found = resp.check(self._address, reply)
+        unreadable: list[str | bytes | int | float] = []
+        number = claim.first
+        served: dict[str, None] = {}
+        for at in range(0, len(found), 2):
+            lane = claim.lanes[found[at]]
+            served[lane.queue] = None
+            tag = f"{self._tag_prefix}{number}"
+            number += 1
+            text = found[at + 1]
+            try:
+                self._ready.append(_delivery(text, tag, lane.queue))
+            except envelope.UnreadableError as error:
+                logger.error("A message in queue %r cannot be read and goes to %s.dead: %s", lane.queue, lane.queue, error)  # noqa: TRY400 - a peer's fault, our stack says nothing
+                letter = dead.write(text, str(error))
+                unreadable += (int(Verdict.DEAD), tag, 0, 0, 0, self._keys.dead(lane.queue), letter, dead.KEPT)
+        if self._strategy == "round_robin":
+            for queue in served:
+                if queue in self._queues:
+                    self._order.remove(queue)
+                    self._order.append(queue)
+        if unreadable:
+            await stream.run(load("settle"), *self._settle_prefix(), *unreadable)
+
+    def _send_claim(self, stream: Stream, limit: int) -> _Claim:
+        lanes = [
+            _Lane(queue, self._keys.list(queue, step), envelope.record_suffix(queue))
+            for step in self._keys.steps
+            for queue in self._order
+        ]
+        first, self._next_tag = self._next_tag, self._next_tag + limit
+        arguments: tuple[Any, ...] = (
+            *(self._keys.unacked, self._keys.index, self._keys.held(self._id)),
+            *(limit, self._tag_prefix, first),
+            *(part for lane in lanes for part in (lane.name, lane.suffix)),
+        )
+        reply = stream.send("EVALSHA", load("claim").sha, 0, *arguments)
+        return _Claim(reply, arguments, lanes, first)
+
+    def _lists(self) -> list[str]:
+        return [name for queue in self._order for name in self._keys.lists(queue)]
+
+    def _inherited(self, tag: str, record: bytes) -> None:
+        """A dead worker had started this: deliver it as lost."""
+        try:
+            text, _, queue = envelope.read_record(record)
+            delivery = _delivery(text, tag, queue)
+        except envelope.UnreadableError as error:
+            logger.error("A started task of a dead worker cannot be read: %s", error)  # noqa: TRY400
+            return
+        delivery.lost = True
+        self._ready.append(delivery)
+        self._woken.set()
+
+    def _copied(self, queue: str, text: bytes) -> None:
+        """A message came by channel to a Broadcast queue: nothing records it, nothing is to be settled."""
+        try:
+            delivery = _delivery(text, None, queue)
+        except envelope.UnreadableError as error:
+            logger.warning("A message for %r is dropped: %s", queue, error)
+            return
+        if len(self._copies) == _MOST_COPIES:
+            logger.warning("The oldest message for %r is dropped: this worker does not keep up", queue)
+        self._copies.append(delivery)
+        self._woken.set()
+
+    def _pushed(self, push: list[Any]) -> None:
+        """A push: of a subscription, or about a changed list."""
+        if push[0] == b"invalidate":
+            self._woken.set()
+        if self._subscriptions is not None:
+            self._subscriptions.pushed(push)
+
+    # -- settling --
+
+    async def settle(self, batch: Sequence[base.Settlement]) -> list[Delivery]:
+        """Apply settlements in one script; gives the deliveries that were no longer ours."""
+        stream = self._connected()
+        postings = await self._postings(stream, batch)
+        plan = settling.plan(batch, postings, self._keys, store=self._store, visibility_timeout=self._timeout)
+        if not plan.arguments:
+            return []
+        refused = await stream.run(load("settle"), *self._settle_prefix(), *plan.arguments)
+        if self._leases is not None and any(item.verdict is Verdict.DELAY for item in batch):
+            self._leases.delayed()
+        return [plan.deliveries[position] for position in refused]
+
+    def share(self, backend: object) -> bool:
+        """Whether the backend's records go to this server too, as JSON that the script can read."""
+        store = getattr(backend, "shared_store", None)
+        if isinstance(store, ResultStore) and store.address.server() == self._address.server():
+            self._store = store
+            return True
+        return False
+
+    async def _postings(self, stream: Stream, batch: Sequence[base.Settlement]) -> list[routing.Posting | None]:
+        """What follows each settlement, its queues declared and its bindings looked up."""
+        follow = [publish for item in batch for publish in item.follow]
+        if not follow:
+            return [None] * len(batch)
+        assert self._subscriptions is not None
+        for publish in follow:
+            if publish.queue is not None:
+                await self._subscriptions.declare(publish.queue)
+        wanted = sorted({publish.exchange for publish in follow if self._routes.needs_bindings(publish.exchange)})
+        replies = await stream.pipeline([("SMEMBERS", self._keys.bindings(exchange)) for exchange in wanted])
+        members = dict(zip(wanted, replies, strict=True))
+        postings: list[routing.Posting | None] = []
+        for item in batch:
+            parts = [self._routes.post(publish, members) for publish in item.follow]
+            postings.append(
+                routing.Posting(
+                    [push for part in parts for push in part.pushes],
+                    [channel for part in parts for channel in part.channels],
+                )
+                if parts
+                else None
+            )
+        return postings
+
+    def _settle_prefix(self) -> tuple[str | int, ...]:
+        keys = self._keys
+        database = self._address.database
+        results = database if self._store is None else self._store.address.database
+        return (keys.unacked, keys.index, keys.held(self._id), keys.started(self._id), database, results)
+
+    def _connected(self) -> Stream:
+        if self._stream is None:
+            raise exceptions.OperationalError(f"The receiver of {self._address.url} is not open")
+        if self._stream.failure is not None:
+            raise self._stream.failure
+        return self._stream
+
+
+def _delivery(text: bytes, tag: str | None, queue: str) -> Delivery:
+    message = envelope.decode(text)
+    return Delivery(
+        envelope=message.envelope,
+        receipt=None if tag is None else Receipt(tag, text),
+        queue=queue,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        redelivered=message.redelivered,
+        failures=message.failures,
+    )

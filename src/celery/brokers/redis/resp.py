@@ -1,0 +1,93 @@
+"""What both connections say to a Redis server, and how they understand it: no I/O here.
+
+Parsing and packing are hiredis's. A reply that is an error stays a value until somebody asks for it (`check`), so that
+one bad command of a pipeline does not hide the answers to the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import exceptions
+
+try:
+    from hiredis import HiredisError, ProtocolError, PushNotification, Reader, ReplyError, pack_command
+except ImportError as error:
+    raise exceptions.ImproperlyConfigured(
+        "The Redis driver needs hiredis: install celeriac[redis], or hiredis itself."
+    ) from error
+
+if TYPE_CHECKING:
+    from celery.brokers.redis.address import Address
+
+__all__ = (
+    "NOTHING",
+    "HiredisError",
+    "ProtocolError",
+    "PushNotification",
+    "ReplyError",
+    "check",
+    "handshake",
+    "lost",
+    "pack_command",
+    "reader",
+    "refused",
+)
+
+Command = tuple[str | bytes | int | float, ...]
+
+#: What a reader gives when it needs more data.
+NOTHING = object()
+
+#: Error replies that no new connection mends.
+_SETTINGS = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR DB index", "ERR invalid DB")
+
+
+def reader() -> Any:
+    """A parser; it gives NOTHING between replies."""
+    return Reader(notEnoughData=NOTHING)
+
+
+def handshake(address: Address, *, pushes: bool) -> list[Command]:
+    """The commands that make a fresh connection ours. With `pushes` it speaks RESP3 (Redis 6 and later)."""
+    commands: list[Command] = []
+    credentials = address.credentials()
+    if pushes:
+        login = ("AUTH", *(credentials if len(credentials) > 1 else ("default", *credentials))) if credentials else ()
+        commands.append(("HELLO", 3, *login))
+    elif credentials:
+        commands.append(("AUTH", *credentials))
+    if address.database:
+        commands.append(("SELECT", address.database))
+    if address.client_name:
+        commands.append(("CLIENT", "SETNAME", address.client_name))
+    return commands
+
+
+def check(address: Address, reply: Any) -> Any:
+    """The reply, if it is no error.
+
+    Raises:
+        OperationalError: the server refused for now.
+        ImproperlyConfigured: it will always refuse: password, rights, database.
+    """
+    if isinstance(reply, ReplyError):
+        raise refused(address, reply)
+    return reply
+
+
+def refused(address: Address, error: Exception) -> Exception:
+    """An error reply as one of our exceptions."""
+    text = str(error)
+    if text.startswith(_SETTINGS):
+        return exceptions.ImproperlyConfigured(
+            f"Redis at {address.url} refuses: {text}. Check user, password, rights and database in the URL."
+        )
+    if text.startswith("ERR unknown command") and "HELLO" in text:
+        return exceptions.ImproperlyConfigured(f"Redis at {address.url} is too old: a worker needs version 6.0.")
+    return exceptions.OperationalError(f"Redis at {address.url} refuses: {text}")
+
+
+def lost(address: Address, error: BaseException | str) -> Exception:
+    """A failed connection as one of our exceptions."""
+    return exceptions.OperationalError(f"Redis at {address.url}: {error or type(error).__name__}")

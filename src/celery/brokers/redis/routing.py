@@ -1,0 +1,149 @@
+"""From an address to the lists and channels that it reaches, and from a queue to the commands that declare it.
+
+Redis stores bindings but no exchange types (wire.md 3.4), so each process knows the types that it has declared, and
+takes any other exchange for direct. Two are known from the start, because every peer uses them so:
+`celery.pidbox` and `celeryev` are fan-out. A Publish whose queue has an empty name declares its exchange only.
+
+A *posting* is what one publish comes to: pairs (list, text) to push and pairs (channel, text) to publish. Each copy has
+its own delivery tag (wire.md 6.8).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from celery.brokers.redis import envelope
+from celery.brokers.topology import matches
+from celery.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from celery.brokers.base import Publish
+    from celery.brokers.redis.keys import Keys
+    from celery.brokers.redis.resp import Command
+    from celery.brokers.topology import Queue
+
+#: Life of a list of replies that nobody reads, in ms (wire.md 6.11): what 5.7's control queues have.
+REPLY_LIFE = 300_000
+
+_LEAST_BINDING_LIFE = 3_600_000
+
+
+class Posting(NamedTuple):
+    """What a publish comes to."""
+
+    pushes: list[tuple[str, bytes]]
+    channels: list[tuple[str, bytes]]
+    #: Milliseconds that the lists shall live from now on; None: for ever.
+    life: int | None = None
+
+
+class Routes:
+    """What one process knows about exchanges.
+
+    Args:
+        keys: the names.
+        fallback: queue for messages that no binding matches (option `deadletter_queue`); None: they are dropped.
+    """
+
+    def __init__(self, keys: Keys, fallback: str | None = None) -> None:
+        self._keys = keys
+        self._fallback = fallback
+        self._kinds: dict[str, str] = {}
+
+    def learn(self, queue: Queue) -> None:
+        """Remember the types of a queue's exchanges.
+
+        Raises:
+            ImproperlyConfigured: a type that Redis cannot carry.
+        """
+        for binding in queue.all_bindings():
+            exchange = binding.exchange
+            if exchange.type == "headers":
+                raise ImproperlyConfigured(
+                    f"Queue {queue.name!r}: Redis has no headers exchanges; make {exchange.name!r} direct or topic."
+                )
+            self._kinds[exchange.name] = exchange.type
+
+    def kind(self, exchange: str) -> str:
+        """The type of an exchange, as far as this process knows."""
+        if exchange == "celeryev" or (exchange.endswith(".pidbox") and not exchange.startswith("reply.")):
+            return "fanout"
+        return self._kinds.get(exchange, "direct")
+
+    def needs_bindings(self, exchange: str) -> bool:
+        """Whether the set of bindings decides where a message to this exchange goes."""
+        return bool(exchange) and self.kind(exchange) != "fanout"
+
+    def post(self, publish: Publish, members: Mapping[str, Iterable[bytes]]) -> Posting:
+        """What has to be pushed and published.
+
+        Args:
+            publish: the message and its address.
+            members: the binding sets of the exchanges for which `needs_bindings`.
+        """
+        message, exchange, key = publish.envelope, publish.exchange, publish.routing_key
+        if not exchange:
+            names = [key]
+        elif self.kind(exchange) == "fanout":
+            return Posting([], [(self._keys.channel(exchange, key), envelope.encode(message, exchange, key))])
+        else:
+            names = self.recipients(exchange, key, members.get(exchange, ()))
+        step = self._keys.step(message.properties.get("priority"))
+        pushes = [(self._keys.list(name, step), envelope.encode(message, exchange, key)) for name in names]
+        return Posting(pushes, [], self._life(publish))
+
+    def recipients(self, exchange: str, routing_key: str, members: Iterable[bytes]) -> list[str]:
+        """The queues that an exchange's bindings choose; the fallback, if there is one, when they choose none."""
+        kind = self.kind(exchange)
+        bindings = (self._keys.read_member(member.decode("utf-8", "replace")) for member in members)
+        chosen = {bound[1]: None for bound in bindings if bound and matches(kind, bound[0], routing_key)}
+        return list(chosen) or ([self._fallback] if self._fallback else [])
+
+    def _life(self, publish: Publish) -> int | None:
+        if publish.queue is not None and publish.queue.name == publish.routing_key:
+            return expiry(publish.queue)
+        return REPLY_LIFE if publish.exchange.startswith("reply.") else None
+
+    def members(self, queue: Queue) -> list[tuple[str, str]]:
+        """The bindings of a queue: pairs (exchange, member of its set)."""
+        return [
+            (bound.exchange.name, self._keys.member(self.kind(bound.exchange.name), bound.routing_key, queue.name))
+            for bound in queue.all_bindings()
+            if bound.exchange.name
+        ]
+
+    def bind(self, queue: Queue) -> list[Command]:
+        """The commands that bind a queue which does not expire: to both sets, in one transaction (wire.md 3.3)."""
+        adds: list[Command] = []
+        for exchange, member in self.members(queue):
+            adds.append(("SADD", self._keys.bindings(exchange), member))
+            adds.append(("SADD", self._keys.permanent_bindings(exchange), member))
+        return [("MULTI",), *adds, ("EXEC",)] if adds else []
+
+    def bind_expiring(self, queue: Queue) -> tuple[str | int, ...]:
+        """The arguments of the script `bind` for a queue that expires."""
+        pairs = [text for pair in self.members(queue) for text in pair]
+        life = binding_life(queue)
+        return (self._keys.deadlines, life, self._keys.bindings(""), self._keys.permanent_bindings(""), *pairs)
+
+    def unbind(self, queue: Queue) -> list[Command]:
+        """The commands that take a queue's bindings away, and then its lists."""
+        commands: list[Command] = [("MULTI",)]
+        for exchange, member in self.members(queue):
+            commands.append(("SREM", self._keys.bindings(exchange), member))
+            commands.append(("SREM", self._keys.permanent_bindings(exchange), member))
+        commands.append(("DEL", *self._keys.lists(queue.name)))
+        return [*commands, ("EXEC",)]
+
+
+def expiry(queue: Queue) -> int | None:
+    """A queue's x-expires in milliseconds; None: it stays."""
+    milliseconds = queue.declared_arguments().get("x-expires")
+    return int(milliseconds) if milliseconds else None
+
+
+def binding_life(queue: Queue) -> int:
+    """How long the binding of an expiring queue is good for, in milliseconds; to be renewed after a third of it."""
+    return max(2 * (expiry(queue) or 0), _LEAST_BINDING_LIFE)

@@ -1,0 +1,26 @@
+"""The atomic steps, in Lua. Each file opens with what it takes and gives.
+
+They take all names as arguments and none as KEYS: several of them work on keys that they find in the store, so they need
+one server that holds everything. Times are the server's, so that no client's clock matters (wire.md 6.7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Script(NamedTuple):
+    """A script's text, and the name by which a server that has seen it knows it."""
+
+    text: str
+    sha: str
+
+
+@cache
+def load(name: str) -> Script:
+    """The script in `<name>.lua`."""
+    text = Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8")
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

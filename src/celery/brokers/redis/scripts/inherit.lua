@@ -1,0 +1,37 @@
+-- Look at what a dead worker left, and take over what it had started.
+-- ARGV: workers, id of the dead, its held set, its started hash, our started hash, unacked, index, how many,
+--   '1' to leave workers whose lease is running alone.
+-- Gives: [tag, record, ... of what it held, the latest first], [tag, record, ... of what it had started, now ours].
+-- When both are empty nothing is left of it, and its id is forgotten.
+local workers, id, held, started, ours = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local unacked, index, many = ARGV[6], ARGV[7], tonumber(ARGV[8])
+if ARGV[9] == '1' then
+  local time = redis.call('TIME')
+  local lease = redis.call('ZSCORE', workers, id)
+  if lease and tonumber(lease) > time[1] + time[2] / 1000000 then return {{}, {}} end
+end
+local entries = {}
+for _, tag in ipairs(redis.call('SMEMBERS', held)) do
+  local score = redis.call('ZSCORE', index, tag)
+  if score then
+    entries[#entries + 1] = {tonumber(score), tag}
+  else
+    redis.call('SREM', held, tag)
+  end
+end
+table.sort(entries, function(a, b) return a[1] > b[1] end)
+local lying, running = {}, {}
+for i = 1, math.min(many, #entries) do
+  local tag = entries[i][2]
+  lying[#lying + 1] = tag
+  lying[#lying + 1] = redis.call('HGET', unacked, tag) or ''
+end
+local records = started ~= ours and redis.call('HGETALL', started) or {}
+for at = 1, #records, 2 do
+  redis.call('HSET', ours, records[at], records[at + 1])
+  running[#running + 1] = records[at]
+  running[#running + 1] = records[at + 1]
+end
+if #records > 0 then redis.call('DEL', started) end
+if #lying == 0 then redis.call('ZREM', workers, id) end
+return {lying, running}

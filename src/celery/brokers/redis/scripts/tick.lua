@@ -1,0 +1,24 @@
+-- What a worker has to know once a second: keep its lease, find dead workers, find what is due.
+-- ARGV: workers, id, unacked, index, lease in seconds, renewal (renew when less is left), visibility timeout, how many.
+-- Gives: [ids whose lease is over], [tag, record, tag, record... of what is due], seconds until the next one is due
+--   (text; empty: none).
+local workers, id, unacked, index = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local lease, renewal, timeout, many = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local mine = redis.call('ZSCORE', workers, id)
+if not mine or mine - now < renewal then
+  redis.call('ZADD', workers, string.format('%.6f', now + lease), id)
+end
+local dead = redis.call('ZRANGEBYSCORE', workers, '-inf', string.format('(%.6f', now), 'LIMIT', 0, 10)
+local due = {}
+for _, tag in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', string.format('%.6f', now - timeout), 'LIMIT', 0, many)) do
+  due[#due + 1] = tag
+  due[#due + 1] = redis.call('HGET', unacked, tag) or ''
+end
+local next_due = ''
+if #due == 0 then
+  local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
+  if first[2] then next_due = string.format('%.6f', first[2] + timeout - now) end
+end
+return {dead, due, next_due}

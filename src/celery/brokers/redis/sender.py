@@ -1,0 +1,146 @@
+"""The publishing half of the Redis broker."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery.brokers import base
+from celery.brokers.redis import address, dead, resp, routing
+from celery.brokers.redis.blocking import Connection
+from celery.brokers.redis.keys import Keys
+from celery.brokers.redis.scripts import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from celery.brokers.redis.resp import Command
+    from celery.brokers.topology import Queue
+
+CAPABILITIES = base.Capabilities(name="redis", started_records=True, transactional=True)
+
+#: Values of one LPUSH, so that no single command holds the server up.
+_PUSH_AT_ONCE = 512
+
+
+class Sender(base.Sender):
+    """Publishes over one socket, many messages in one round trip.
+
+    Args:
+        url: one broker URL (several hosts for Sentinel).
+        options: transport options and connection settings (`celery.brokers.redis.address`).
+    """
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self._address = address.read(url, options)
+        self._keys = Keys(options, self._address.database)
+        self._routes = routing.Routes(self._keys, options.get("deadletter_queue"))
+        self._connection = Connection(self._address)
+        self._declared: dict[str, Queue] = {}
+
+    def publish(
+        self,
+        batch: Sequence[base.Publish],
+        *,
+        confirm: bool = False,  # noqa: ARG002 - a reply is the server's word, and there always is one
+        timeout: float | None = None,
+    ) -> None:
+        """Send all, in order."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._declare(publish.queue for publish in batch if publish.queue is not None)
+        wanted = {publish.exchange for publish in batch if self._routes.needs_bindings(publish.exchange)}
+        members = self._bindings(sorted(wanted), _remaining(deadline)) if wanted else {}
+        commands = pushes([self._routes.post(publish, members) for publish in batch])
+        for reply in self._connection.pipeline(commands, timeout=_remaining(deadline)) if commands else ():
+            resp.check(self._address, reply)
+
+    def declare(self, queues: Sequence[Queue]) -> None:
+        """Bind queues; a queue itself exists once a message waits in it."""
+        self._declared.clear()
+        self._declare(queues)
+
+    def purge(self, queue: str) -> int:
+        """Delete what waits in the queue."""
+        lists = self._keys.lists(queue)
+        replies = self._all([("MULTI",), *(("LLEN", name) for name in lists), ("DEL", *lists), ("EXEC",)])
+        return sum(replies[-1][:-1])
+
+    def length(self, queue: str) -> int:
+        """How many messages wait in the queue now."""
+        return sum(self._all([("LLEN", name) for name in self._keys.lists(queue)]))
+
+    def inbox(self, queue: Queue) -> base.Inbox:
+        """Read a private queue over a connection of its own."""
+        from celery.brokers.redis.inbox import Inbox
+
+        self._routes.learn(queue)
+        return Inbox(self._address, self._keys, self._routes, queue)
+
+    def dead_letters(self, queue: str, limit: int = 100) -> list[base.DeadLetter]:
+        """What was refused in this queue, the latest first."""
+        values = self._connection.call("LRANGE", self._keys.dead(queue), 0, limit - 1) if limit > 0 else []
+        return [dead.read(value, queue) for value in values]
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.close()
+        self._declared.clear()
+
+    def _declare(self, queues: Iterable[Queue]) -> None:
+        if not self._connection.connected:
+            self._declared.clear()
+        for queue in queues:
+            known = self._declared.get(queue.name)
+            if known is not None and (known is queue or known == queue):
+                continue
+            self._routes.learn(queue)
+            # A fan-out copy is for whoever consumes: only a consumer binds its queue.
+            if queue.name and not queue.no_declare and not queue.is_broadcast:
+                self._bind(queue)
+            self._declared[queue.name] = queue
+
+    def _bind(self, queue: Queue) -> None:
+        if not self._routes.members(queue):
+            return
+        if routing.expiry(queue) is None:
+            self._all(self._routes.bind(queue))
+        else:
+            self._connection.run(load("bind"), *self._routes.bind_expiring(queue))
+
+    def _bindings(self, exchanges: list[str], timeout: float | None) -> dict[str, Any]:
+        commands: list[Command] = [("SMEMBERS", self._keys.bindings(exchange)) for exchange in exchanges]
+        replies = self._connection.pipeline(commands, timeout=timeout)
+        return {name: resp.check(self._address, reply) for name, reply in zip(exchanges, replies, strict=True)}
+
+    def _all(self, commands: Sequence[Command]) -> list[Any]:
+        return [resp.check(self._address, reply) for reply in self._connection.pipeline(commands)]
+
+
+def pushes(postings: Iterable[routing.Posting]) -> list[Command]:
+    """Postings as commands, in order; neighbours in one list share an LPUSH."""
+    commands: list[Command] = []
+    current: list[str | bytes] = []
+    for posting in postings:
+        for name, text in posting.pushes:
+            if current and current[1] == name and len(current) < _PUSH_AT_ONCE:
+                current.append(text)
+            else:
+                if current:
+                    commands.append(tuple(current))
+                current = ["LPUSH", name, text]
+        if posting.channels or posting.life is not None:
+            if current:
+                commands.append(tuple(current))
+                current = []
+            commands.extend(("PUBLISH", channel, text) for channel, text in posting.channels)
+            if posting.life is not None:
+                commands.extend(("PEXPIRE", name, posting.life) for name, _ in posting.pushes)
+    if current:
+        commands.append(tuple(current))
+    return commands
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0.001)

@@ -1,0 +1,129 @@
+"""Settlements as arguments of the script `settle`: pure.
+
+The order of a batch matters only for what goes back to the front of a queue: of three messages returned together
+the first received must be pushed last, so returns are applied after all else and backwards (rule 2 of
+`celery.brokers.base`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from celery.brokers.base import Verdict
+from celery.brokers.redis import dead, envelope
+from celery.brokers.redis.keys import DELAYED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery.brokers.base import Delivery, ResultWrite, Settlement
+    from celery.brokers.redis.address import Address
+    from celery.brokers.redis.keys import Keys
+    from celery.brokers.redis.routing import Posting
+
+_BACK = (Verdict.RETURN, Verdict.LOST)
+
+
+class Receipt(NamedTuple):
+    """Our handle of a recorded delivery."""
+
+    tag: str
+    #: The envelope as it lay in the queue.
+    text: bytes
+
+
+class ResultStore(msgspec.Struct, frozen=True):
+    """How a Redis result backend stores a record, for a receiver that does it in the same transaction."""
+
+    address: Address
+    #: Put before a task id, it gives the key.
+    prefix: str
+    #: Seconds, None: for ever.
+    expires: int | None
+    failure_expires: int | None
+
+    def life(self, state: str) -> int | str:
+        """Seconds that a record of this state is kept; "" for ever."""
+        seconds = self.failure_expires if state == "FAILURE" else self.expires
+        return seconds or ""
+
+
+class Plan(NamedTuple):
+    """A batch, ready for the script."""
+
+    arguments: list[str | bytes | int | float]
+    #: In the order of the arguments.
+    deliveries: list[Delivery]
+
+
+def plan(
+    batch: Sequence[Settlement],
+    postings: Sequence[Posting | None],
+    keys: Keys,
+    *,
+    store: ResultStore | None,
+    visibility_timeout: float,
+) -> Plan:
+    """Lay a batch out for the script.
+
+    Args:
+        batch: the settlements.
+        postings: for each of them all that follows, as one posting; None: nothing.
+        keys: the names.
+        store: where results go.
+        visibility_timeout: seconds; what is delayed is recorded as received so long before it is due.
+    """
+    paired = list(zip(batch, postings, strict=True))
+    back = [pair for pair in paired if pair[0].verdict in _BACK]
+    if back:
+        paired = [pair for pair in paired if pair[0].verdict not in _BACK] + back[::-1]
+    arguments: list[str | bytes | int | float] = []
+    for settlement, posting in paired:
+        receipt = settlement.delivery.receipt
+        verdict = settlement.verdict
+        if receipt is None:
+            # A fan-out copy: nothing of it is in the store, so only its consequences are left to apply.
+            arguments += (0, "")
+        else:
+            arguments += (2 if verdict is Verdict.LOST else int(verdict), receipt.tag)
+        if posting is None and not settlement.results:
+            arguments += (0, 0, 0)
+        else:
+            arguments += _consequences(settlement.results, posting, store)
+        if receipt is not None and verdict > Verdict.START:
+            arguments += _destination(settlement, receipt, keys, visibility_timeout)
+    return Plan(arguments, [settlement.delivery for settlement, _ in paired])
+
+
+def _consequences(
+    results: Sequence[ResultWrite], posting: Posting | None, store: ResultStore | None
+) -> list[str | bytes | int | float]:
+    pushes, channels = (posting.pushes, posting.channels) if posting else ([], [])
+    arguments: list[str | bytes | int | float] = [len(pushes)]
+    for name, text in pushes:
+        arguments += (name, text)
+    arguments.append(len(channels))
+    for name, text in channels:
+        arguments += (name, text)
+    if store is None:
+        assert not results, "results are given only to a receiver that shares their store"
+    arguments.append(len(results))
+    for result in results if store else ():
+        assert store is not None
+        arguments += (store.prefix + result.task_id, store.life(result.state), result.payload)
+    return arguments
+
+
+def _destination(
+    settlement: Settlement, receipt: Receipt, keys: Keys, visibility_timeout: float
+) -> tuple[str | bytes | int | float, ...]:
+    """The arguments that belong to a verdict other than ACK and START."""
+    delivery, verdict = settlement.delivery, settlement.verdict
+    if verdict is Verdict.DELAY:
+        return (DELAYED + receipt.tag, repr((settlement.until or 0.0) - visibility_timeout))
+    if verdict is Verdict.DEAD:
+        return (keys.dead(delivery.queue), dead.write(receipt.text, settlement.reason), dead.KEPT)
+    name = keys.list(delivery.queue, keys.step(delivery.envelope.properties.get("priority")))
+    return (name, envelope.marked(receipt.text, failed=verdict is Verdict.LOST))

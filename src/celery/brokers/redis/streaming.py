@@ -1,0 +1,173 @@
+"""An asyncio connection to Redis: commands are written at once and answered in order; pushes go to a callback.
+
+It speaks RESP3 (Redis 6.0), so that subscriptions, notices about changed keys and ordinary replies share one socket.
+It lives once: when it is lost, every waiting and every later call raises, and its owner makes another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+from celery.brokers.redis import resp
+from celery.brokers.redis.address import tls_context
+from celery.brokers.redis.blocking import tune
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+
+    from celery.brokers.redis.address import Address
+    from celery.brokers.redis.resp import Command
+    from celery.brokers.redis.scripts import Script
+
+
+class Stream(asyncio.Protocol):
+    """One connection; make it with `connect`."""
+
+    def __init__(self, address: Address, pushed: Callable[[list[Any]], None], ended: Callable[[], None]) -> None:
+        self._address = address
+        self._pushed = pushed
+        self._ended = ended
+        self._reader = resp.reader()
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        #: Why it was lost; None while it works.
+        self.failure: Exception | None = None
+
+    def send(self, *command: str | bytes | float) -> asyncio.Future[Any]:
+        """Write a command; the future gives its reply, errors as values. Raises OperationalError when it was lost."""
+        return self.send_many((command,))[0]
+
+    def send_many(self, commands: Iterable[Command]) -> list[asyncio.Future[Any]]:
+        """Write commands in one piece; futures for their replies."""
+        if self.failure is not None:
+            raise self.failure
+        assert self._transport is not None
+        packed = [resp.pack_command(command) for command in commands]
+        futures: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
+        self._waiting.extend(futures)
+        self._transport.write(b"".join(packed))
+        return futures
+
+    def write(self, *command: str | bytes | float) -> None:
+        """Write a command that is answered by pushes only."""
+        if self.failure is not None:
+            raise self.failure
+        assert self._transport is not None
+        self._transport.write(resp.pack_command(command))
+
+    async def call(self, *command: str | bytes | float) -> Any:
+        """The reply to a command.
+
+        Raises:
+            OperationalError: the connection is lost, or the server refused.
+            ImproperlyConfigured: the server always will.
+        """
+        return resp.check(self._address, await self.send(*command))
+
+    async def pipeline(self, commands: Iterable[Command]) -> list[Any]:
+        """The replies to many commands, each checked."""
+        futures = self.send_many(commands)
+        return [resp.check(self._address, await future) for future in futures]
+
+    async def run(self, script: Script, *arguments: str | bytes | float) -> Any:
+        """Run a script, which takes no KEYS, and give its reply."""
+        reply = await self.send("EVALSHA", script.sha, 0, *arguments)
+        if isinstance(reply, resp.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            reply = await self.send("EVAL", script.text, 0, *arguments)
+        return resp.check(self._address, reply)
+
+    def close(self) -> None:
+        """Disconnect at once."""
+        self.fail("the connection was closed")
+
+    def fail(self, error: BaseException | str) -> None:
+        """Treat the connection as lost: everybody who waits is told."""
+        if self.failure is not None:
+            return
+        self.failure = resp.lost(self._address, error)
+        if self._transport is not None:
+            self._transport.abort()
+        waiting, self._waiting = self._waiting, deque()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(self.failure)
+                future.exception()  # a caller that has gone away is no error
+        self._ended()
+
+    # -- asyncio.Protocol --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand replies to those who wait, in order, and pushes to the callback."""
+        reader, waiting = self._reader, self._waiting
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not resp.NOTHING:
+                if isinstance(reply, resp.PushNotification):
+                    self._pushed(reply)
+                    continue
+                future = waiting.popleft()
+                if not future.done():
+                    future.set_result(reply)
+        except (resp.ProtocolError, IndexError) as error:
+            self.fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell those who wait."""
+        self.fail(exc or "the server closed the connection")
+
+
+async def connect(address: Address, pushed: Callable[[list[Any]], None], ended: Callable[[], None]) -> Stream:
+    """Open a connection and log in.
+
+    Args:
+        address: where.
+        pushed: called with every push message.
+        ended: called once, when the connection is lost or closed.
+
+    Raises:
+        OperationalError: the server cannot be reached within `connect_timeout` seconds.
+        ImproperlyConfigured: it refuses, or is too old.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        if address.sentinels:
+            from celery.brokers.redis.sentinel import master
+
+            address = await asyncio.to_thread(master, address)
+        async with asyncio.timeout(address.connect_timeout):
+            stream = await _open(loop, address, pushed, ended)
+    except OSError as error:  # TimeoutError is one
+        raise resp.lost(address, error) from error
+    try:
+        async with asyncio.timeout(address.connect_timeout):
+            await stream.pipeline(resp.handshake(address, pushes=True))
+    except BaseException as error:
+        stream.fail(error)
+        if isinstance(error, TimeoutError):
+            raise resp.lost(address, error) from error
+        raise
+    return stream
+
+
+async def _open(
+    loop: asyncio.AbstractEventLoop, address: Address, pushed: Callable[[list[Any]], None], ended: Callable[[], None]
+) -> Stream:
+    def protocol() -> Stream:
+        return Stream(address, pushed, ended)
+
+    if address.path is not None:
+        return (await loop.create_unix_connection(protocol, address.path))[1]
+    tls = None if address.tls is None else tls_context(address)
+    transport, stream = await loop.create_connection(protocol, address.host, address.port, ssl=tls)
+    raw: socket.socket | None = transport.get_extra_info("socket")
+    if raw is not None:
+        tune(raw, address)
+    return stream
