@@ -16,6 +16,8 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from celery.exceptions import InvalidTaskError
 from celery.utils.saferepr import saferepr
 from celery.wire.compression import compress, decompress
@@ -90,182 +92,140 @@ class TaskMessage(NamedTuple):
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
+class TaskOptions(msgspec.Struct, kw_only=True, frozen=True):
+    """The options of a call, resolved (API-012, API-026). Durations are seconds."""
+
+    #: The sender's reply queue.
+    reply_to: str
+    #: Who sends: `gen<pid>@<host>`.
+    origin: str | None = None
+    #: The present, aware and in UTC; needed with `countdown` and `expires`.
+    now: datetime | None = None
+    #: Not before so long from now; wins over `eta`.
+    countdown: float | None = None
+    #: Not before this moment; without zone in UTC.
+    eta: str | datetime | None = None
+    #: Not after this moment, or so long from now.
+    expires: float | str | datetime | None = None
+    group_id: str | None = None
+    group_index: int | None = None
+    #: How often it was retried so far.
+    retries: int = 0
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    #: The workflow's first task; the task itself when None.
+    root_id: str | None = None
+    #: The task that sends this one.
+    parent_id: str | None = None
+    #: What to show instead of the name.
+    shadow: str | None = None
+    #: None leaves it to the receiver's task.
+    ignore_result: bool | None = None
+    replaced_task_nesting: int = 0
+    #: Names of the stamps, and their values.
+    stamped_headers: Sequence[str] | None = None
+    stamps: Mapping[str, Any] | None = None
+    #: What to send on success, and on failure.
+    callbacks: Sequence[Signature] | None = None
+    errbacks: Sequence[Signature] | None = None
+    #: The steps after this one, in reverse order.
+    chain: Sequence[Signature] | None = None
+    #: The chord body, if the task is a part of one.
+    chord: Signature | None = None
+    #: What to show for the arguments; made from them when None, with so much nesting (SET-191; 0 and None: all).
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    repr_maxlevels: int | None = REPR_MAXLEVELS
+    #: The caller's own, which win over the protocol's.
+    headers: Mapping[str, Any] | None = None
+    properties: Mapping[str, Any] | None = None
+    serializer: str = "json"
+    compression: str | None = None
+    priority: int | None = None
+    #: 2 persistent, 1 transient.
+    delivery_mode: int = 2
+
+
 def as_task_v2(
-    task_id: str,
-    name: str,
-    args: Sequence[Any] | None = None,
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    origin: str,
-    reply_to: str,
-    now: datetime | None = None,
-    countdown: float | None = None,
-    eta: str | datetime | None = None,
-    expires: float | str | datetime | None = None,
-    group_id: str | None = None,
-    group_index: int | None = None,
-    retries: int = 0,
-    time_limit: float | None = None,
-    soft_time_limit: float | None = None,
-    root_id: str | None = None,
-    parent_id: str | None = None,
-    shadow: str | None = None,
-    ignore_result: bool | None = None,
-    replaced_task_nesting: int = 0,
-    stamped_headers: Sequence[str] | None = None,
-    stamps: Mapping[str, Any] | None = None,
-    callbacks: Sequence[Signature] | None = None,
-    errbacks: Sequence[Signature] | None = None,
-    chain: Sequence[Signature] | None = None,
-    chord: Signature | None = None,
-    argsrepr: str | None = None,
-    kwargsrepr: str | None = None,
-    repr_maxlevels: int | None = REPR_MAXLEVELS,
-    headers: Mapping[str, Any] | None = None,
-    serializer: str = "json",
-    compression: str | None = None,
-    priority: int | None = None,
-    delivery_mode: int = 2,
-    properties: Mapping[str, Any] | None = None,
+    task_id: str, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> Envelope:
-    """Build a protocol 2 message (API-012, API-026, API-116).
+    """Build a protocol 2 message (API-116).
 
     Args:
-        task_id: the id; also root id when there is no other.
+        task_id: the id.
         name: task name.
         args: positional arguments, a list or tuple.
         kwargs: keyword arguments.
-        origin: who sends, `gen<pid>@<host>`.
-        reply_to: the sender's reply queue.
-        now: the present, aware and in UTC; needed with `countdown` and `expires`.
-        countdown: seconds from now before which not to run; wins over `eta`.
-        eta: moment before which not to run; without zone in UTC.
-        expires: moment, or seconds from now, after which not to run.
-        group_id: the group the task belongs to.
-        group_index: its position in it.
-        retries: how often it was retried so far.
-        time_limit: hard limit, seconds.
-        soft_time_limit: soft limit, seconds.
-        root_id: the workflow's first task.
-        parent_id: the task that sends this one.
-        shadow: name to show instead of `name`.
-        ignore_result: None leaves it to the receiver's task.
-        replaced_task_nesting: how often the task was replaced.
-        stamped_headers: names of the stamps.
-        stamps: their values.
-        callbacks: signatures to send on success.
-        errbacks: signatures to send on failure.
-        chain: the steps after this one, in reverse order.
-        chord: the chord body this task is a part of.
-        argsrepr: what to show for the arguments; made from them when None.
-        kwargsrepr: the same for the keyword arguments.
-        repr_maxlevels: nesting that the made ones show; 0 and None mean no limit (SET-191).
-        headers: the caller's own, which win over the protocol's.
-        serializer: name of the body's serializer.
-        compression: alias or content type of the body's compression.
-        priority: 0 when None.
-        delivery_mode: 2 persistent, 1 transient.
-        properties: the caller's own, which win over the protocol's.
+        options: the fields of `TaskOptions`.
 
     Raises:
         EncodeError: an argument does not serialize; says which.
-        TypeError: `args` is no list or tuple, or `kwargs` no mapping.
+        TypeError: `args` is no list or tuple, `kwargs` no mapping, or there is no such option.
         ValueError: a time is no time.
         ImproperlyConfigured: unknown serializer or compression.
     """
+    given = TaskOptions(**options)
     args, kwargs = _checked_arguments(name, args, kwargs)
-    expires_text, expiration = (None, None) if expires is None else expiry(expires, now)
-    levels = repr_maxlevels or _DEEPEST
-    table: Headers = {
+    expires, expiration = (None, None) if given.expires is None else expiry(given.expires, given.now)
+    levels = given.repr_maxlevels or _DEEPEST
+    headers: Headers = {
         "lang": "py",
         "task": name,
         "id": task_id,
-        "shadow": shadow,
-        "eta": eta_text(eta, countdown, now),
-        "expires": expires_text,
-        "group": group_id,
-        "group_index": group_index,
-        "retries": retries,
-        "timelimit": [time_limit, soft_time_limit],
-        "root_id": root_id or task_id,
-        "parent_id": parent_id,
-        "argsrepr": saferepr(args, REPR_MAXSIZE, levels) if argsrepr is None else argsrepr,
-        "kwargsrepr": saferepr(kwargs, REPR_MAXSIZE, levels) if kwargsrepr is None else kwargsrepr,
-        "origin": origin,
-        "ignore_result": ignore_result,
-        "replaced_task_nesting": replaced_task_nesting,
-        "stamped_headers": stamped_headers,
-        "stamps": stamps or {},
+        "shadow": given.shadow,
+        "eta": eta_text(given.eta, given.countdown, given.now),
+        "expires": expires,
+        "group": given.group_id,
+        "group_index": given.group_index,
+        "retries": given.retries,
+        "timelimit": [given.time_limit, given.soft_time_limit],
+        "root_id": given.root_id or task_id,
+        "parent_id": given.parent_id,
+        "argsrepr": saferepr(args, REPR_MAXSIZE, levels) if given.argsrepr is None else given.argsrepr,
+        "kwargsrepr": saferepr(kwargs, REPR_MAXSIZE, levels) if given.kwargsrepr is None else given.kwargsrepr,
+        "origin": given.origin,
+        "ignore_result": given.ignore_result,
+        "replaced_task_nesting": given.replaced_task_nesting,
+        "stamped_headers": given.stamped_headers,
+        "stamps": given.stamps or {},
     }
-    if headers:
-        table.update(headers)
-    embed = {"callbacks": callbacks, "errbacks": errbacks, "chain": chain, "chord": chord}
-    return _seal(
-        table,
-        (args, kwargs, embed),
-        serializer,
-        compression,
-        _properties(task_id, reply_to, delivery_mode, priority, expiration, properties),
-    )
+    embed = {
+        "callbacks": given.callbacks,
+        "errbacks": given.errbacks,
+        "chain": given.chain,
+        "chord": given.chord,
+    }
+    return _seal(task_id, headers, (args, kwargs, embed), expiration, given)
 
 
 def as_task_v1(
-    task_id: str,
-    name: str,
-    args: Sequence[Any] | None = None,
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    reply_to: str,
-    now: datetime | None = None,
-    countdown: float | None = None,
-    eta: str | datetime | None = None,
-    expires: float | str | datetime | None = None,
-    group_id: str | None = None,
-    group_index: int | None = None,
-    retries: int = 0,
-    time_limit: float | None = None,
-    soft_time_limit: float | None = None,
-    callbacks: Sequence[Signature] | None = None,
-    errbacks: Sequence[Signature] | None = None,
-    chain: Sequence[Signature] | None = None,
-    chord: Signature | None = None,
-    headers: Mapping[str, Any] | None = None,
-    serializer: str = "json",
-    compression: str | None = None,
-    priority: int | None = None,
-    delivery_mode: int = 2,
-    properties: Mapping[str, Any] | None = None,
+    task_id: str, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> Envelope:
     """Build a protocol 1 message (`task_protocol` 1, SET-184); arguments and errors are those of `as_task_v2`.
 
-    Protocol 1 knows no chain: the steps travel as links nested in `callbacks`.
+    What protocol 1 cannot say (root, parent, stamps...) is left out; a chain travels as links nested in `callbacks`.
     """
+    given = TaskOptions(**options)
     args, kwargs = _checked_arguments(name, args, kwargs)
-    expires_text, expiration = (None, None) if expires is None else expiry(expires, now)
+    expires, expiration = (None, None) if given.expires is None else expiry(given.expires, given.now)
     body = {
         "task": name,
         "id": task_id,
         "args": args,
         "kwargs": kwargs,
-        "group": group_id,
-        "group_index": group_index,
-        "retries": retries,
-        "eta": eta_text(eta, countdown, now),
-        "expires": expires_text,
+        "group": given.group_id,
+        "group_index": given.group_index,
+        "retries": given.retries,
+        "eta": eta_text(given.eta, given.countdown, given.now),
+        "expires": expires,
         "utc": True,
-        "callbacks": [*(callbacks or ()), _nest_links(chain)] if chain else callbacks,
-        "errbacks": errbacks,
-        "timelimit": [time_limit, soft_time_limit],
-        "taskset": group_id,
-        "chord": chord,
+        "callbacks": [*(given.callbacks or ()), _nest_links(given.chain)] if given.chain else given.callbacks,
+        "errbacks": given.errbacks,
+        "timelimit": [given.time_limit, given.soft_time_limit],
+        "taskset": given.group_id,
+        "chord": given.chord,
     }
-    return _seal(
-        dict(headers or {}),
-        body,
-        serializer,
-        compression,
-        _properties(task_id, reply_to, delivery_mode, priority, expiration, properties),
-    )
+    return _seal(task_id, {}, body, expiration, given)
 
 
 def _checked_arguments(
@@ -286,34 +246,25 @@ def _checked_arguments(
     return args, kwargs
 
 
-def _properties(
-    task_id: str,
-    reply_to: str,
-    delivery_mode: int,
-    priority: int | None,
-    expiration: str | None,
-    extra: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+def _seal(task_id: str, headers: Headers, body: Any, expiration: str | None, given: TaskOptions) -> Envelope:
+    """Serialize and compress the body, add the caller's own headers and properties, and close the envelope."""
+    content_type, content_encoding, payload = dumps(
+        body, given.serializer, names=_BODY_NAMES if isinstance(body, tuple) else ()
+    )
+    if given.headers:
+        headers.update(given.headers)
+    if given.compression:
+        payload, headers["compression"] = compress(payload, given.compression)
     properties = {
         "correlation_id": task_id,
-        "reply_to": reply_to,
-        "delivery_mode": delivery_mode,
-        "priority": priority or 0,
+        "reply_to": given.reply_to,
+        "delivery_mode": given.delivery_mode,
+        "priority": given.priority or 0,
     }
     if expiration is not None:
         properties["expiration"] = expiration
-    if extra:
-        properties.update(extra)
-    return properties
-
-
-def _seal(
-    headers: Headers, body: Any, serializer: str, compression: str | None, properties: dict[str, Any]
-) -> Envelope:
-    names = _BODY_NAMES if isinstance(body, tuple) else ()
-    content_type, content_encoding, payload = dumps(body, serializer, names=names)
-    if compression:
-        payload, headers["compression"] = compress(payload, compression)
+    if given.properties:
+        properties.update(given.properties)
     return Envelope(headers, payload, content_type, content_encoding, properties)
 
 
