@@ -48,6 +48,7 @@ from celery.app.defaults import (
 )
 from celery.app.setting_names import SettingNames, check_style, misspelling
 from celery.exceptions import CDeprecationWarning, CeleryWarning, ImproperlyConfigured
+from celery.utils.collections import ConfigurationView, DictAttribute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,8 +76,7 @@ def _built_in_defaults() -> dict[str, Any]:
 
 def _is_live(source: Mapping[str, Any]) -> bool:
     """Tell whether *source* views an instance, whose attributes may change at any time."""
-    viewed = getattr(source, "obj", None)
-    return viewed is not None and not isinstance(viewed, (type, ModuleType))
+    return isinstance(source, DictAttribute) and not isinstance(source.obj, (type, ModuleType))
 
 
 def _is_data(key: str, value: Any) -> bool:
@@ -93,11 +93,11 @@ class Settings(MutableMapping[str, Any]):
         load: Called once, at the first read; returns the source, or None where there is none.
         loaded: Called with these settings once they are loaded.
 
-    Raises (on the first read):
-        ImproperlyConfigured: If the source mixes old and new names; and, when such a setting is read, if a setting
-            that is true or false is given as a string that is neither (CONF-022).
-        ModuleNotFoundError: In place of an AttributeError raised while loading, which a reader would take for a
-            missing setting (CONF-005).
+    Raises:
+        ImproperlyConfigured: On the first read, if the source mixes old and new names; on reading a setting that is
+            true or false, if it is given as a string that is neither (CONF-022).
+        ModuleNotFoundError: On the first read, in place of an AttributeError raised while loading, which a reader
+            would take for a missing setting (CONF-005).
     """
 
     def __init__(
@@ -140,6 +140,7 @@ class Settings(MutableMapping[str, Any]):
         with self._lock:
             self._state = "pending"
             self._promised, self._extra = [*self._promised, *reversed(self._extra)], []
+            self._source, self._live = {}, False
             self._forget()
 
     def _load(self) -> None:
@@ -466,3 +467,7 @@ class Settings(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._state}, {len(self._changes)} changed>"
+
+
+# The documented base class (MOD-0298): code that asks what `app.conf` is gets the documented answer.
+ConfigurationView.register(Settings)

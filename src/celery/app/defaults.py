@@ -110,8 +110,8 @@ def old_ns(ns: str) -> set[str]:
     return {f"{ns}_{{0}}"}
 
 
-def _option(type: str, default: Any, doc: str, *old: str) -> Option:
-    return Option(default, type=type, doc=doc, old=old)
+def _option(type: str, default: Any, doc: str, *old: str, **more: str) -> Option:
+    return Option(default, type=type, doc=doc, old=old, **more)
 
 
 OPTIONS: dict[str, Option] = {
@@ -494,12 +494,14 @@ OPTIONS: dict[str, Option] = {
     # task
     "task_acks_late": _option("bool", False, "Acknowledge after execution instead of just before.", "CELERY_ACKS_LATE"),
     "task_acks_on_failure": _option("bool", None,
-        "With acks_late: ack a failed task; false = reject without requeue. None = umbrella.",
+        "With acks_late: ack a failed task; false = reject without requeue. None: as task_acks_on_failure_or_timeout says.",
         "CELERY_ACKS_ON_FAILURE"),
     "task_acks_on_failure_or_timeout": _option("bool", True,
-        "Deprecated (6.0 -> 7.0) umbrella of the next two.", "CELERY_ACKS_ON_FAILURE_OR_TIMEOUT"),
+        "Default of task_acks_on_failure and task_acks_on_timeout. Deprecated since 6.0, goes in 7.0.",
+        "CELERY_ACKS_ON_FAILURE_OR_TIMEOUT",
+        deprecate_by="6.0", remove_by="7.0", alt="task_acks_on_failure and task_acks_on_timeout"),
     "task_acks_on_timeout": _option("bool", None,
-        "With acks_late: ack a hard-timed-out task; false = reject WITH requeue. None = umbrella.",
+        "With acks_late: ack a hard-timed-out task; false = reject WITH requeue. None: as task_acks_on_failure_or_timeout says.",
         "CELERY_ACKS_ON_TIMEOUT"),
     "task_allow_error_cb_on_chord_header": _option("bool", False,
         "chord.link_error() also links to each header task.", "CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER"),
@@ -592,9 +594,6 @@ _NAMESPACE_NAMES = (
     "mongodb", "cosmosdbsql", "event", "redis", "result", "elasticsearch", "security", "database", "task", "worker",
 )  # fmt: skip
 _UNGROUPED = frozenset({"result_accept_content"})  # documented at the top level although its first word is a namespace
-
-_acks = OPTIONS["task_acks_on_failure_or_timeout"]
-_acks.deprecate_by, _acks.remove_by, _acks.alt = "6.0", "7.0", "task_acks_on_failure and task_acks_on_timeout"
 
 
 def _group(options: Mapping[str, Option]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ class Loader(BaseLoader):
 
     def setup_settings(self, settingsdict: Any) -> Mapping[str, Any]:
         """Return *settingsdict*, a mapping or a module, as a mapping."""
-        return force_mapping(settingsdict)
+        settings: Mapping[str, Any] = force_mapping(settingsdict)
+        return settings
 
     def read_configuration(self, fail_silently: Any = True) -> Mapping[str, Any]:
         """Return the configuration; an empty one where the module does not exist and *fail_silently* is true.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from celery.app.config import Settings
 from celery.app.defaults import OLD_NAMES, OPTIONS
 from celery.exceptions import CDeprecationWarning, CeleryWarning, ImproperlyConfigured
+from celery.utils.collections import ConfigurationView, DictAttribute
 
 ENVIRONMENT = {
     "broker_url": "CELERY_BROKER_URL",
@@ -95,6 +96,14 @@ class TestLayers:
         assert conf.get("zz", 3) == 3
         assert "zz" not in conf
         assert 3 not in conf
+
+    def test_it_is_the_documented_kind_of_mapping(self):
+        """MOD-0298."""
+        assert isinstance(configured(), ConfigurationView)
+
+    def test_no_setting_is_hidden_by_a_method(self):
+        derived = {*ENVIRONMENT, "task_default_exchange", "task_default_routing_key", "timezone"}
+        assert {name for name in OPTIONS if hasattr(Settings, name)} == derived
 
     def test_a_copy_has_changes_of_its_own(self):
         conf = configured({"worker_pool": "solo"}, {"task_serializer": "yaml"})
@@ -208,16 +217,7 @@ class TestChanging:
         """An instance, such as Django's settings, may be overridden for the length of a test."""
         source = types.SimpleNamespace(worker_pool="solo")
 
-        class View(dict):
-            obj = source
-
-            def __contains__(self, key):
-                return hasattr(source, key)
-
-            def __getitem__(self, key):
-                return getattr(source, key)
-
-        conf = configured(View(worker_pool=None))
+        conf = configured(DictAttribute(source))
         assert conf.worker_pool == "solo"
         source.worker_pool = "threads"
         assert conf.worker_pool == "threads"
