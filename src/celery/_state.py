@@ -1,0 +1,191 @@
+"""Which application is current, and which task runs here.
+
+The current application is per thread; a thread that set none gets the default one, made on first need. The running
+task is per context (thread, coroutine or greenlet): a linked list of frames, so that tasks called inside tasks nest
+and async tasks on one loop do not see each other's requests.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery.local import Proxy
+
+if TYPE_CHECKING:
+    from celery.app.base import Celery
+    from celery.app.context import Context
+    from celery.app.task import Task
+
+__all__ = (
+    "connect_on_app_finalize",
+    "current_app",
+    "current_task",
+    "get_current_app",
+    "get_current_task",
+    "get_current_worker_task",
+    "set_default_app",
+)
+
+
+class Frame(NamedTuple):
+    """A running call of a task."""
+
+    task: Task[..., Any]
+    request: Context
+    outer: Frame | None
+
+
+_frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("celery_frame", default=None)
+
+#: Given up when the last reference to an application goes.
+_apps: weakref.WeakSet[Celery] = weakref.WeakSet()
+_on_app_finalizers: list[Callable[[Celery], Any]] = []
+_lock = threading.Lock()
+
+
+class _ThreadState(threading.local):
+    current_app: Celery | None = None
+
+
+_thread = _ThreadState()
+default_app: Celery | None = None
+
+#: Results may be waited for inside a task only where this is lifted (`celery.result.allow_join_result`).
+_join_denied: contextvars.ContextVar[bool] = contextvars.ContextVar("celery_join_denied", default=False)
+
+
+# -- tasks
+
+
+def push_frame(task: Task[..., Any], request: Context) -> None:
+    """A call of `task` begins."""
+    _frame.set(Frame(task, request, _frame.get()))
+
+
+def pop_frame() -> None:
+    """The latest call ends."""
+    frame = _frame.get()
+    if frame is not None:
+        _frame.set(frame.outer)
+
+
+def request_of(task: Task[..., Any]) -> Context | None:
+    """The request of the innermost running call of `task`, or None."""
+    frame = _frame.get()
+    while frame is not None:
+        if frame.task is task:
+            return frame.request
+        frame = frame.outer
+    return None
+
+
+def current_frame() -> Frame | None:
+    """The innermost running call."""
+    return _frame.get()
+
+
+def get_current_task() -> Task[..., Any] | None:
+    """The task that runs here, or None (API-002)."""
+    frame = _frame.get()
+    return frame.task if frame is not None else None
+
+
+def get_current_worker_task() -> Task[..., Any] | None:
+    """The task that a worker runs here, seen through tasks which it calls as functions; None outside a worker."""
+    frame = worker_frame()
+    return frame.task if frame is not None else None
+
+
+def worker_frame() -> Frame | None:
+    """The innermost call that came from a message, or from eager mode."""
+    frame = _frame.get()
+    while frame is not None and frame.request.called_directly:
+        frame = frame.outer
+    return frame
+
+
+def task_join_will_block() -> bool:
+    """Whether waiting for a result here would hold up a worker's process."""
+    return _join_denied.get()
+
+
+def set_join_denied(denied: bool) -> contextvars.Token[bool]:
+    """Forbid or allow waiting for results in this context; give the token to `reset_join_denied`."""
+    return _join_denied.set(denied)
+
+
+def reset_join_denied(token: contextvars.Token[bool]) -> None:
+    """Undo `set_join_denied`."""
+    _join_denied.reset(token)
+
+
+# -- applications
+
+
+def set_default_app(app: Celery) -> None:
+    """The application of threads that have set none."""
+    global default_app  # noqa: PLW0603: the documented module attribute
+    default_app = app
+
+
+def get_current_app() -> Celery:
+    """The application of this thread; the default one when it has set none (API-002)."""
+    return _thread.current_app or _default_app()
+
+
+def set_current_app(app: Celery | None) -> None:
+    """Make `app` the current application of this thread."""
+    _thread.current_app = app
+
+
+def peek_current_app() -> Celery | None:
+    """The application of this thread, without making one."""
+    return _thread.current_app or default_app
+
+
+def _default_app() -> Celery:
+    if default_app is None:
+        from celery.app.base import Celery
+
+        loader = os.environ.get("CELERY_LOADER") or "default"
+        set_default_app(Celery("default", loader=loader, fixups=[], set_as_current=False, autofinalize=True))
+    assert default_app is not None
+    return default_app
+
+
+def register_app(app: Celery) -> None:
+    """Remember a living application: shared tasks reach it."""
+    _apps.add(app)
+
+
+def deregister_app(app: Celery) -> None:
+    """Forget an application that was closed."""
+    _apps.discard(app)
+
+
+def living_apps() -> Iterable[Celery]:
+    """All applications that are still in use."""
+    return list(_apps)
+
+
+def connect_on_app_finalize(callback: Callable[[Celery], Any]) -> Callable[[Celery], Any]:
+    """Call `callback(app)` whenever an application is finalized: how shared and built-in tasks get into each."""
+    with _lock:
+        if callback not in _on_app_finalizers:
+            _on_app_finalizers.append(callback)
+    return callback
+
+
+def announce_app_finalized(app: Celery) -> None:
+    """Call what `connect_on_app_finalize` has gathered."""
+    for callback in list(_on_app_finalizers):
+        callback(app)
+
+
+current_app: Any = Proxy(get_current_app)
+current_task: Any = Proxy(get_current_task)

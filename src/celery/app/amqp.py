@@ -1,0 +1,311 @@
+"""From the options of a call to an addressed message (ROUTE-001..005, API-012..015, API-021)."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from celery import signals
+from celery.app import routes as _routes
+from celery.app.outcome import Outbox
+from celery.app.queues import Queues, configured_queues
+from celery.brokers.base import Publish
+from celery.brokers.topology import Exchange, Queue
+from celery.wire import serializers
+from celery.wire.protocol import as_task_v1, as_task_v2
+
+if TYPE_CHECKING:
+    from celery.app.base import Celery
+    from celery.wire.envelope import Envelope
+
+__all__ = ("AMQP", "Queues", "task_message")
+
+INT_MIN = -2147483648
+
+#: Options that say where and how to publish, and are no part of the message.
+_DELIVERY_OPTIONS = frozenset(
+    "queue exchange exchange_type routing_key mandatory immediate timeout confirm_timeout declare retry retry_policy "
+    "connection producer publisher router route_name add_to_parent".split()
+)
+#: Options of `as_task_v2`, besides the ones that `message` gives itself.
+_MESSAGE_OPTIONS = frozenset(
+    "countdown eta expires group_id group_index retries time_limit soft_time_limit root_id parent_id shadow "
+    "ignore_result replaced_task_nesting stamped_headers callbacks errbacks chain chord argsrepr kwargsrepr headers "
+    "serializer compression priority delivery_mode".split()
+)
+_DELIVERY_MODES = {"transient": 1, "persistent": 2}
+
+
+class task_message(NamedTuple):  # noqa: N801: the documented name
+    """A message in Celery's own parts, for code that builds messages by hand."""
+
+    headers: Mapping[str, Any]
+    properties: Mapping[str, Any]
+    body: Any
+    sent_event: Mapping[str, Any] | None
+
+
+class Address(NamedTuple):
+    """Where a message goes."""
+
+    exchange: str
+    routing_key: str
+    #: Declared before the first publish; None: nothing to declare.
+    queue: Queue | None
+    delivery_mode: int
+
+
+class AMQP:
+    """Queues, routes and messages of one application (`app.amqp`)."""
+
+    #: Makes the exchange of a queue that nobody declared, from its name; may be overridden.
+    autoexchange: Any = None
+    argsrepr_maxsize = 1024
+    kwargsrepr_maxsize = 1024
+    queues_cls = Queues
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+        self._queues: Queues | None = None
+        self._router: _routes.Router | None = None
+        self._routes: tuple[Any, ...] | None = None
+        self._default_address: Address | None = None
+        app.conf.bind_to(self._settings_changed)
+
+    # -- queues and routes
+
+    @property
+    def queues(self) -> Queues:
+        """The queues, by name."""
+        if self._queues is None:
+            self._queues = configured_queues(self.app.conf, self.autoexchange)
+        return self._queues
+
+    @queues.setter
+    def queues(self, queues: Any) -> None:
+        self._queues = queues if isinstance(queues, Queues) else self.Queues(queues)
+        self._router = self._default_address = None
+
+    def Queues(self, queues: Any, **overrides: Any) -> Queues:  # noqa: N802: the documented name
+        """Queue records from `task_queues` in any form, with this application's defaults."""
+        overrides.setdefault("autoexchange", self.autoexchange)
+        return configured_queues(self.app.conf, overrides.pop("autoexchange"), queues=queues, **overrides)
+
+    @property
+    def routes(self) -> tuple[Any, ...]:
+        """`task_routes` as routers."""
+        if self._routes is None:
+            self.flush_routes()
+        assert self._routes is not None
+        return self._routes
+
+    @property
+    def router(self) -> _routes.Router:
+        """Applies the routes."""
+        if self._router is None:
+            self._router = self.Router()
+        return self._router
+
+    @router.setter
+    def router(self, router: _routes.Router) -> None:
+        self._router = router
+
+    def Router(self, queues: Any = None, create_missing: bool | None = None) -> _routes.Router:  # noqa: N802: the documented name
+        """A router over the configured routes."""
+        create = self.app.conf.task_create_missing_queues if create_missing is None else create_missing
+        return _routes.Router(self.routes, queues or self.queues, create, app=self.app)
+
+    def flush_routes(self) -> None:
+        """Read `task_routes` again."""
+        self._routes = _routes.prepare(self.app.conf.task_routes)
+        self._router = self._default_address = None
+
+    @property
+    def default_queue(self) -> Queue:
+        """The queue of tasks without a route."""
+        return self.queues[self.app.conf.task_default_queue]
+
+    @property
+    def default_exchange(self) -> Exchange:
+        """The exchange of queues without one."""
+        return Exchange(self.app.conf.task_default_exchange, self.app.conf.task_default_exchange_type)
+
+    def _settings_changed(self, changes: Mapping[str, Any]) -> None:
+        if "task_routes" in changes:
+            self._routes = None
+        if changes.keys() & {"task_queues", "task_default_queue", "task_default_exchange", "task_default_routing_key"}:
+            self._queues = None
+        self._router = self._default_address = None
+
+    # -- messages
+
+    def address(self, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_type: Any) -> Address:
+        """Where a call goes. A route's other options (priority, serializer, ...) are filled into `options`."""
+        if not self.routes and "queue" not in options and "exchange" not in options and "routing_key" not in options:
+            if self._default_address is None:
+                self._default_address = self._resolve({"queue": self.default_queue})
+            return self._default_address
+        router = options.get("router") or self.router
+        routed = router.route(options, options.get("route_name") or name, args, kwargs, task_type)
+        options.update(routed)
+        return self._resolve(options)
+
+    def _resolve(self, options: Mapping[str, Any]) -> Address:
+        """ROUTE-004: a direct exchange needs no lookup, its queue is reached by name."""
+        queue: Queue | None = options.get("queue")
+        given = options.get("exchange")
+        exchange = Exchange.read(given) if given is not None else queue.exchange if queue else self.default_exchange
+        kind = options.get("exchange_type") or exchange.type
+        key = options.get("routing_key")
+        mode = options.get("delivery_mode") or exchange.delivery_mode or self.app.conf.task_default_delivery_mode
+        mode = _DELIVERY_MODES.get(mode, mode)
+        declare = None if queue is None or queue.is_broadcast or queue.no_declare else queue
+        if queue is not None and kind == "direct" and not (given is not None and key):
+            return Address("", queue.name, declare, mode)
+        key = key or (queue.routing_key if queue else self.app.conf.task_default_routing_key)
+        return Address(exchange.name, key, declare, mode)
+
+    def message(
+        self, task_id: str, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_type: Any = None
+    ) -> Publish:
+        """An addressed message for a call.
+
+        Args:
+            task_id: the id.
+            name: task name.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            options: of `apply_async`, with link and link_error as `callbacks` and `errbacks`; changed in place.
+            task_type: the registered task, for routers.
+
+        Raises:
+            QueueNotFound, EncodeError, TypeError, ValueError: the call cannot become a message.
+        """
+        app, conf = self.app, self.app.conf
+        address = self.address(name, args, kwargs, options, task_type)
+        given = {key: options[key] for key in options.keys() & _MESSAGE_OPTIONS if options[key] is not None}
+        given["delivery_mode"] = address.delivery_mode
+        given.setdefault("serializer", conf.task_serializer)
+        if conf.task_compression:
+            given.setdefault("compression", conf.task_compression)
+        if "priority" not in given and conf.task_default_priority is not None:
+            given["priority"] = conf.task_default_priority
+        stamps = {stamp: options.get(stamp) for stamp in options.get("stamped_headers") or ()}
+        properties = {
+            key: value
+            for key, value in options.items()
+            if key not in _MESSAGE_OPTIONS and key not in _DELIVERY_OPTIONS and key not in stamps and key != "reply_to"
+        }
+        if "countdown" in given or "expires" in given:
+            given["now"] = app.now_utc()
+        if conf.task_protocol == 1:
+            for key in ("ignore_result", "replaced_task_nesting", "argsrepr", "kwargsrepr", "stamped_headers"):
+                given.pop(key, None)
+            build: Any = as_task_v1
+        else:
+            build = as_task_v2
+            given.update(origin=app.origin_name(), stamps=stamps, repr_maxlevels=conf.task_repr_maxlevels)
+        envelope = build(
+            task_id, name, args, kwargs, reply_to=options.get("reply_to") or app.thread_oid, properties=properties, **given
+        )
+        return Publish(
+            envelope,
+            address.exchange,
+            address.routing_key,
+            address.queue,
+            bool(options.get("mandatory")),
+            _until(envelope),
+        )
+
+    def send(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:
+        """Publish, with the signals around it (SIG-004, SIG-005).
+
+        Args:
+            name: task name, the signals' sender.
+            message: what to send.
+            body: (args, kwargs), for receivers of the signals.
+            options: producer, connection, retry, retry_policy, timeout, of `apply_async`.
+
+        Raises:
+            OperationalError: the broker stayed away for as long as the retry policy says.
+        """
+        message, policy = self._before_send(name, message, options)
+        producer = options.get("producer") or options.get("publisher")
+        if isinstance(producer, Outbox):
+            producer.publish(message)
+        elif producer is not None or options.get("connection") is not None:
+            self.app.publish_through_kombu(message, producer, options.get("connection"))
+        else:
+            self.app.publisher.publish(
+                [message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy
+            )
+        self._after_send(name, message, body)
+
+    async def asend(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:
+        """`send` for coroutines."""
+        message, policy = self._before_send(name, message, options)
+        producer = options.get("producer")
+        if isinstance(producer, Outbox):
+            producer.publish(message)
+        else:
+            await self.app.publisher.apublish([message], confirm=self.confirms, policy=policy)
+        self._after_send(name, message, body)
+
+    @property
+    def confirms(self) -> bool:
+        """Whether every publish waits for the broker's word (`confirm_publish`, off by default as in Celery)."""
+        return bool((self.app.conf.broker_transport_options or {}).get("confirm_publish"))
+
+    def _before_send(
+        self, name: str, message: Publish, options: Mapping[str, Any]
+    ) -> tuple[Publish, dict[str, Any] | None]:
+        conf = self.app.conf
+        retry = options.get("retry")
+        policy = dict(conf.task_publish_retry_policy, **(options.get("retry_policy") or {}))
+        if signals.before_task_publish.receivers:
+            message = _announce(name, message, policy, options.get("serializer") or conf.task_serializer)
+        return message, policy if (conf.task_publish_retry if retry is None else retry) else None
+
+    def _after_send(self, name: str, message: Publish, body: Any) -> None:
+        if signals.after_task_publish.receivers:
+            signals.after_task_publish.send(
+                sender=name,
+                body=body,
+                headers=message.envelope.headers,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+            )
+
+
+def _until(envelope: Envelope) -> float | None:
+    eta = envelope.headers.get("eta")
+    if not eta:
+        return None
+    moment = datetime.datetime.fromisoformat(eta)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def _announce(name: str, message: Publish, policy: dict[str, Any], serializer: str) -> Publish:
+    """Let receivers of before_task_publish change the message in place: body, headers, properties."""
+    envelope = message.envelope
+    # What is compressed stays closed; its headers and properties can be changed all the same.
+    plain = envelope.headers.get("compression") is None
+    accept = frozenset({envelope.content_type or ""})
+    body = serializers.loads(envelope.body, envelope.content_type, envelope.content_encoding, accept) if plain else None
+    headers, properties = dict(envelope.headers), dict(envelope.properties)
+    signals.before_task_publish.send(
+        sender=name,
+        body=body,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        headers=headers,
+        properties=properties,
+        declare=[message.queue] if message.queue else [],
+        retry_policy=policy,
+    )
+    payload = serializers.dumps(body, serializer)[2] if plain else envelope.body
+    changed = msgspec.structs.replace(envelope, headers=headers, properties=properties, body=payload)
+    return msgspec.structs.replace(message, envelope=changed)

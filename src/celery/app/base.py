@@ -1,0 +1,817 @@
+"""The application (API-005..018): settings, tasks, and the way to the broker and the results.
+
+Creating one connects and imports nothing; what it needs is made on first use. Tasks may be declared before the
+configuration is known: `finalize` brings both together.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+
+from celery import _state, signals
+from celery.app import annotations as _annotations
+from celery.app.autoretry import add_autoretry_behaviour
+from celery.app.config import Settings
+from celery.app.registry import TaskRegistry
+from celery.app.task import Task
+from celery.exceptions import AlwaysEagerIgnored, DuplicateTaskNameWarning, ImproperlyConfigured
+from celery.loaders import get_loader_cls
+from celery.local import PromiseProxy, maybe_evaluate
+from celery.utils.functional import first
+from celery.utils.imports import gen_task_name, instantiate, symbol_by_name
+from celery.utils.nodenames import anon_nodename
+from celery.utils.uniqueid import uuid
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from celery.app.amqp import AMQP
+    from celery.app.publisher import Publisher
+    from celery.backends.base import Backend
+    from celery.brokers.base import Publish
+    from celery.canvas.signature import Signature
+    from celery.loaders.base import BaseLoader
+    from celery.result import AsyncResult
+
+__all__ = ("Celery",)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Options of a call that say where in a workflow it stands; set from the running task when not given (API-015).
+_NOT_GIVEN: Any = object()
+
+
+class Celery:
+    """A Celery application.
+
+    Args:
+        main: name to use instead of `__main__` in task names.
+        loader, backend, amqp, events, log, control, tasks, task_cls: classes (or import paths) to use instead of ours.
+        set_as_current: make it this thread's current application.
+        broker, include: short for the settings broker_url and include; `backend` is short for result_backend.
+        changes: more settings.
+        config_source: as for `config_from_object`.
+        fixups: import paths of framework fixups.
+        autofinalize: finalize when tasks are first needed; else only an explicit `finalize()` does.
+        namespace: prefix of setting names in the configuration source.
+        strict_typing: check arguments when calling tasks.
+        config_source_silent: a configuration source that is missing is no error.
+        settings: any other keyword is a setting.
+    """
+
+    amqp_cls: Any = "celery.app.amqp:AMQP"
+    backend_cls: Any = None
+    events_cls: Any = "celery.app.events:Events"
+    loader_cls: Any = None
+    log_cls: Any = "celery.app.log:Logging"
+    control_cls: Any = "celery.app.control:Control"
+    task_cls: Any = "celery.app.task:Task"
+    registry_cls: Any = TaskRegistry
+    builtin_fixups: Any = frozenset({"celery.fixups.django:fixup"})
+
+    IS_WINDOWS = sys.platform == "win32"
+    IS_macOS = sys.platform == "darwin"  # noqa: N815: the documented name
+    SYSTEM = sys.platform
+
+    main: str | None = None
+    steps: Any = None
+
+    def __init__(
+        self,
+        main: str | None = None,
+        loader: Any = None,
+        backend: Any = None,
+        amqp: Any = None,
+        events: Any = None,
+        log: Any = None,
+        control: Any = None,
+        set_as_current: bool = True,
+        tasks: Any = None,
+        broker: Any = None,
+        include: Sequence[str] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        config_source: Any = None,
+        fixups: Any = None,
+        task_cls: Any = None,
+        autofinalize: bool = True,
+        namespace: str | None = None,
+        strict_typing: bool = True,
+        config_source_silent: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.main = main
+        self.amqp_cls = amqp or self.amqp_cls
+        self.events_cls = events or self.events_cls
+        self.loader_cls = os.environ.get("CELERY_LOADER") or loader or self.loader_cls or "app"
+        self.log_cls = log or self.log_cls
+        self.control_cls = control or self.control_cls
+        self.task_cls = task_cls or self.task_cls
+        self.namespace = namespace
+        self.strict_typing = strict_typing
+        self.autofinalize = autofinalize
+        self.set_as_current = set_as_current
+        self.finalized = False
+        #: The module that created the application: the embedded store is beside its top-level package.
+        self.origin: str = sys._getframe(1).f_globals.get("__name__", "__main__")
+        self.user_options: dict[str, set[Any]] = {"worker": set(), "beat": set(), "events": set(), "preload": set()}
+        self.steps = {"worker": set(), "consumer": set()}
+
+        self._config_source = config_source
+        self._config_source_silent = config_source_silent
+        self._pending: deque[PromiseProxy] = deque()
+        self._registry: TaskRegistry = tasks if isinstance(tasks, TaskRegistry) else instantiate(tasks or self.registry_cls)
+        self._duplicates_told: set[str] = set()
+        self._lock = threading.RLock()
+        self._local = threading.local()
+        self._parts: dict[str, Any] = {}
+        self._origin_name: tuple[int, str] | None = None
+
+        given = {"broker_url": broker, "result_backend": backend if isinstance(backend, str) else None, "include": include}
+        if backend is not None and not isinstance(backend, str):
+            self.backend_cls = backend
+        self._preconf = {key: value for key, value in {**settings, **given, **(changes or {})}.items() if value is not None}
+        self.conf: Settings = Settings(self._preconf, namespace=namespace, load=self._load_config, loaded=self._configured)
+
+        self.on_configure: Any = signals.Signal(name="app.on_configure") if not _overrides(self, "on_configure") else self.on_configure
+        self.on_after_configure: Any = signals.Signal(name="app.on_after_configure", providing_args={"source"})
+        self.on_after_finalize: Any = signals.Signal(name="app.on_after_finalize")
+        self.on_after_fork: Any = signals.Signal(name="app.on_after_fork")
+
+        self.fixups = set(self.builtin_fixups) if fixups is None else set(fixups)
+        self._fixups = [fixup for fixup in (symbol_by_name(path)(self) for path in self._wanted_fixups()) if fixup]
+        if set_as_current:
+            self.set_current()
+        self.on_init()
+        _state.register_app(self)
+
+    def on_init(self) -> None:
+        """Called at the end of creation. For subclasses."""
+
+    def _wanted_fixups(self) -> list[str]:
+        # The Django fixup costs nothing where there is no Django.
+        return [path for path in self.fixups if "django" not in path or os.environ.get("DJANGO_SETTINGS_MODULE")]
+
+    # -- being the current application
+
+    def set_current(self) -> None:
+        """Make this the current application of the thread."""
+        _state.set_current_app(self)
+
+    def set_default(self) -> None:
+        """Make this the application of threads that have none."""
+        _state.set_default_app(self)
+
+    def __enter__(self) -> Celery:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up connections, and the place among living applications."""
+        publisher = self._parts.pop("publisher", None)
+        if publisher is not None:
+            publisher.close()
+        _state.deregister_app(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.main or '__main__'} at {id(self):#x}>"
+
+    # -- configuration
+
+    def config_from_object(
+        self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None
+    ) -> Settings | None:
+        """Read settings from a module, class, dict, object, or the import path of one (CONF-007)."""
+        self._config_source = obj
+        self._config_source_silent = silent
+        if namespace is not None:
+            self.namespace = namespace
+        was_configured = self.conf.configured
+        changes = {**self._preconf, **self.conf.changes}
+        fresh = Settings(changes, namespace=self.namespace, load=self._load_config, loaded=self._configured)
+        self._replace_settings(fresh)
+        if force or was_configured:
+            self.conf.finalize()
+            return self.conf
+        return None
+
+    def _replace_settings(self, fresh: Settings) -> None:
+        # References to the settings object stay valid: it takes over the new one's state.
+        observers = self.conf._observers
+        self.conf.__dict__.clear()
+        self.conf.__dict__.update(fresh.__dict__)
+        self.conf._observers = observers
+
+    def config_from_envvar(
+        self, variable_name: str, silent: bool = False, force: bool = False
+    ) -> Settings | Literal[False] | None:
+        """Read settings from the module that an environment variable names (CONF-008)."""
+        module = os.environ.get(variable_name)
+        if not module:
+            if silent:
+                return False
+            raise ImproperlyConfigured(
+                f"The environment variable {variable_name!r} is not set, and as such the configuration could not be "
+                f"loaded. Set it to the name of a module, for example {variable_name}=celeryconfig."
+            )
+        return self.config_from_object(module, silent=silent, force=force)
+
+    def config_from_cmdline(self, argv: Sequence[str], namespace: str = "celery") -> None:
+        """Read settings from `key=value` arguments (CONF-009)."""
+        self.conf.update(self.loader.cmdline_config_parser(argv, namespace))
+
+    def add_defaults(self, fun: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
+        """Add defaults below everything that users configure (CONF-014)."""
+        self.conf.add_defaults(fun)
+
+    def setup_security(self, *args: Any, **kwargs: Any) -> Any:
+        """Sign messages (API-111). Comes in a later version."""
+        raise ImproperlyConfigured("Signed messages (setup_security) are not supported by this version of Celeriac.")
+
+    def prepare_config(self, c: Any) -> Any:
+        """What the configuration source gave, before it is used. For subclasses."""
+        return c
+
+    def _load_config(self) -> Any:
+        if callable(self.on_configure) and not hasattr(self.on_configure, "send"):
+            self.on_configure()
+        else:
+            self.on_configure.send(sender=self)
+        loader = self.loader
+        if self._config_source is not None:
+            loader.config_from_object(self._config_source, silent=self._config_source_silent)
+        return self.prepare_config(loader.conf)
+
+    def _configured(self, settings: Settings) -> None:
+        self.on_after_configure.send(sender=self, source=settings)
+
+    # -- tasks
+
+    @overload
+    def task(self, fun: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self, *, bind: Literal[True], **opts: Any
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    @overload
+    def task(self, *, bind: Literal[False] = False, **opts: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+    def task(self, *args: Any, **opts: Any) -> Any:
+        """Make a task of a function (API-008).
+
+        The task is made when it is first used, or when the application is finalized; until then the name stands
+        for a promise of it.
+
+        Args:
+            args: the function, when used without parentheses.
+            opts: name, base, bind, shared, filter, lazy, pydantic..., and any attribute of Task.
+
+        Raises:
+            TypeError: decorating something that cannot be called.
+        """
+        if len(args) > 1:
+            raise TypeError(f"@task() takes exactly 1 argument ({len(args)} given)")
+        if args and not callable(args[0]):
+            raise TypeError("argument 1 to @task() must be a callable")
+
+        def decorate(fun: Callable[..., Any]) -> Any:
+            return self._promise_task(fun, **opts)
+
+        return decorate(args[0]) if args else decorate
+
+    def _promise_task(
+        self,
+        fun: Callable[..., Any],
+        shared: bool = True,
+        filter: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+        lazy: bool = True,
+        **opts: Any,
+    ) -> Any:
+        if shared:
+            # Other applications get the task too, when they are finalized.
+            def also_there(app: Celery) -> Task[..., Any]:
+                return app._task_from_fun(fun, **opts)
+
+            _state.connect_on_app_finalize(also_there)
+        if not lazy or self.finalized:
+            made = self._task_from_fun(fun, **opts)
+        else:
+            made = PromiseProxy(self._task_from_fun, (fun,), opts, __doc__=fun.__doc__)  # type: ignore[assignment]  # stands for a Task
+            self._pending.append(made)  # type: ignore[arg-type]  # the promise itself
+        return filter(made) if filter else made
+
+    def _task_from_fun(
+        self,
+        fun: Callable[..., Any],
+        name: str | None = None,
+        base: type[Task[..., Any]] | None = None,
+        bind: bool = False,
+        pydantic: bool = False,
+        pydantic_strict: bool = False,
+        pydantic_context: Mapping[str, Any] | None = None,
+        pydantic_dump_kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Task[..., Any]:
+        if not self.finalized and not self.autofinalize:
+            raise RuntimeError("Contract breach: app not finalized")
+        name = name or self.gen_task_name(fun.__name__, fun.__module__)
+        known = self._registry.get(name)
+        if known is not None:
+            self._warn_duplicate(name, known, fun)
+            return known
+        body = fun
+        if pydantic:
+            from celery.app.pydantic import wrap
+
+            body = wrap(self, fun, name, pydantic_strict, pydantic_context, pydantic_dump_kwargs)
+        parent = base or self.Task
+        attributes = {
+            "name": name,
+            "run": body if bind else staticmethod(body),
+            "_decorated": True,
+            "_function": fun,
+            "__doc__": fun.__doc__,
+            "__module__": fun.__module__,
+            "__annotations__": getattr(fun, "__annotations__", {}),
+            "__header__": staticmethod(fun),
+            "__wrapped__": body,
+            "is_async": _is_coroutine_function(fun),
+            "abstract": False,
+            **options,
+        }
+        task: Task[..., Any] = type(fun.__name__, (parent,), attributes)()
+        task.__qualname__ = getattr(fun, "__qualname__", fun.__name__)  # type: ignore[attr-defined]  # as of a function
+        self._registry[task.name] = task
+        task.bind(self)
+        add_autoretry_behaviour(task, **options)
+        return task
+
+    def _warn_duplicate(self, name: str, known: Task[..., Any], fun: Callable[..., Any]) -> None:
+        """Another function under a name that is taken: the first stays (API-009)."""
+        if getattr(known, "_function", None) is fun or name in self._duplicates_told:
+            return
+        first_one = getattr(known, "_function", known.run)
+        if (first_one.__module__, getattr(first_one, "__qualname__", "")) == (fun.__module__, getattr(fun, "__qualname__", "")):
+            return  # its module was loaded twice
+        self._duplicates_told.add(name)
+        warnings.warn(
+            f"Two tasks are called {name!r}: {first_one.__module__}.{first_one.__qualname__} stays, "
+            f"{fun.__module__}.{fun.__qualname__} is not registered. Give one of them another name=.",
+            DuplicateTaskNameWarning,
+            stacklevel=5,
+        )
+
+    def register_task(self, task: Any, **options: Any) -> Task[..., Any]:
+        """Enter a task (or a class of one) that was not made by the decorator (API-010)."""
+        instance: Task[..., Any] = task() if isinstance(task, type) else task
+        if not instance.name:
+            cls = type(instance)
+            instance.name = cls.name = self.gen_task_name(cls.__name__, cls.__module__)
+        known = self._registry.get(instance.name)
+        if known is not None and known is not instance and type(known) is not type(instance):
+            warnings.warn(
+                f"The task {instance.name!r} was registered before and is replaced by {type(instance).__name__}.",
+                DuplicateTaskNameWarning,
+                stacklevel=2,
+            )
+        type(instance).is_async = _is_coroutine_function(instance.run)
+        add_autoretry_behaviour(instance, **options)
+        self._registry[instance.name] = instance
+        instance._app = self  # type: ignore[misc]  # one instance, one application
+        instance.bind(self)
+        return instance
+
+    def gen_task_name(self, name: str, module: str) -> str:
+        """The name of a task from its function's (API-007). For subclasses."""
+        return gen_task_name(self, name, module)
+
+    def finalize(self, auto: bool = False) -> None:
+        """Make all promised tasks, and take in shared and built-in ones (API-011).
+
+        Raises:
+            RuntimeError: called implicitly (`auto`) on an application with autofinalize off.
+        """
+        with self._lock:
+            if self.finalized:
+                return
+            if auto and not self.autofinalize:
+                raise RuntimeError("Contract breach: app not finalized")
+            import celery.app.builtins  # noqa: F401: announces the built-in tasks
+
+            self.finalized = True
+            _state.announce_app_finalized(self)
+            while self._pending:
+                maybe_evaluate(self._pending.popleft())
+            for task in self._registry.values():
+                task.bind(self)
+            self.on_after_finalize.send(sender=self)
+
+    @property
+    def tasks(self) -> TaskRegistry:
+        """The registered tasks, by name."""
+        if not self.finalized:
+            self.finalize(auto=True)
+        return self._registry
+
+    def autodiscover_tasks(
+        self,
+        packages: Sequence[str] | Callable[[], Sequence[str]] | None = None,
+        related_name: str | None = "tasks",
+        force: bool = False,
+    ) -> None:
+        """Import `package.tasks` of packages, when tasks are imported (CONF-029)."""
+        if force:
+            self._autodiscover(packages, related_name)
+        else:
+
+            def discover(**_: Any) -> None:
+                self._autodiscover(packages, related_name)
+
+            signals.import_modules.connect(discover, weak=False, sender=self)
+
+    def _autodiscover(self, packages: Any, related_name: str | None) -> None:
+        if packages is None:
+            found = [name for fixup in self._fixups for name in getattr(fixup, "autodiscover_tasks", list)()]
+        else:
+            found = packages() if callable(packages) else packages
+        self.loader.autodiscover_tasks(found, related_name)
+
+    # -- calling
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncResult[Any]:
+        """Send a task by name; it need not be registered here (API-012).
+
+        Args:
+            name: the task's name.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            options: of `Task.apply_async`, and `result_cls`, `task_type`, `route_name`, `chain`, `chord`, `group_id`,
+                `group_index`, `reply_to`, `root_id`, `parent_id`, `replaced_task_nesting`.
+
+        Raises:
+            OperationalError: the broker cannot be reached.
+            EncodeError: an argument does not serialize.
+            QueueNotFound: the queue is not declared, and may not be created.
+        """
+        result, message = self._prepare_send(name, args, kwargs, options)
+        self.amqp.send(name, message, (args, kwargs), options)
+        return result
+
+    async def asend_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncResult[Any]:
+        """`send_task` for coroutines: the loop is not blocked, and what many send at once leaves in one batch."""
+        result, message = self._prepare_send(name, args, kwargs, options)
+        await self.amqp.asend(name, message, (args, kwargs), options)
+        return result
+
+    def _prepare_send(self, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> tuple[AsyncResult[Any], Publish]:
+        task_type = options.pop("task_type", None)
+        result_cls = options.pop("result_cls", None) or self.AsyncResult
+        task_id = options.pop("task_id", None) or uuid()
+        if task_type is None:
+            options = self._with_task_defaults(name, options)
+            if self.conf.task_always_eager:
+                warnings.warn(
+                    "task_always_eager has no effect on send_task: the task is sent.", AlwaysEagerIgnored, stacklevel=4
+                )
+        callbacks, errbacks = options.pop("link", None), options.pop("link_error", None)
+        options["callbacks"] = _as_list(callbacks)
+        options["errbacks"] = _as_list(errbacks)
+        frame = _state.worker_frame()
+        if frame is not None:
+            parent = frame.request
+            if options.get("root_id") is None:
+                options["root_id"] = parent.root_id or parent.id
+            if options.get("parent_id") is None:
+                options["parent_id"] = parent.id
+            if self.conf.task_inherit_parent_priority and options.get("priority") is None:
+                options["priority"] = (parent.delivery_info or {}).get("priority")
+        ignore_result = options.get("ignore_result")
+        message = self.amqp.message(task_id, name, args, kwargs, options, task_type)
+        if not ignore_result:
+            self.backend.on_task_call(options.get("producer"), task_id)
+        result = result_cls(task_id)
+        result.ignored = bool(ignore_result)
+        if frame is not None and options.get("add_to_parent", True) and frame.task.trail:
+            frame.request.children.append(result)
+        return result, message
+
+    def _with_task_defaults(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        """What a task that happens to be registered here has set for its calls; an explicit None clears a limit."""
+        known = self._registry.get(name)
+        if known is None:
+            return options
+        defaults = {
+            option: value
+            for option in ("queue routing_key exchange exchange_type priority expires serializer delivery_mode "
+                           "compression time_limit soft_time_limit ignore_result").split()
+            if (value := getattr(known, option, None)) is not None
+        }  # fmt: skip
+        return {**defaults, **options}
+
+    def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
+        """A Signature bound to this application; a Signature or its dict form is taken as it is."""
+        from celery.canvas.signature import signature
+
+        kwargs["app"] = self
+        return signature(*args, **kwargs)
+
+    # -- results
+
+    @property
+    def AsyncResult(self) -> Any:  # noqa: N802: the documented name
+        """AsyncResult of this application."""
+        return self._bound_result_class("AsyncResult")
+
+    @property
+    def ResultSet(self) -> Any:  # noqa: N802: the documented name
+        """ResultSet of this application."""
+        return self._bound_result_class("ResultSet")
+
+    @property
+    def GroupResult(self) -> Any:  # noqa: N802: the documented name
+        """GroupResult of this application."""
+        return self._bound_result_class("GroupResult")
+
+    def _bound_result_class(self, name: str) -> Any:
+        key = "result:" + name
+        if key not in self._parts:
+            self._parts[key] = self.subclass_with_self(f"celery.result:{name}", name=name, keep_reduce=True)
+        return self._parts[key]
+
+    def result_from_tuple(self, value: Any) -> Any:
+        """A result, or group of results, from its tuple (wire.md 4.3)."""
+        from celery.result import result_from_tuple
+
+        return result_from_tuple(value, self)
+
+    @property
+    def backend(self) -> Backend:
+        """The result backend; one for each thread, unless `result_backend_thread_safe`."""
+        holder: Any = self if self.conf.result_backend_thread_safe else self._local
+        known: Backend | None = getattr(holder, "_result_backend", None)
+        if known is None:
+            from celery.app.backends import open_backend
+
+            known = open_backend(self)
+            holder._result_backend = known
+        return known
+
+    # -- parts, made on first use
+
+    def _part(self, name: str, make: Callable[[], Any]) -> Any:
+        part = self._parts.get(name)
+        if part is None:
+            with self._lock:
+                part = self._parts.get(name)
+                if part is None:
+                    part = self._parts[name] = make()
+        return part
+
+    @property
+    def amqp(self) -> AMQP:
+        """Queues, routes and messages."""
+        part = self._parts.get("amqp")
+        return part if part is not None else self._part("amqp", lambda: instantiate(self.amqp_cls, app=self))
+
+    @property
+    def publisher(self) -> Publisher:
+        """The way to the broker."""
+        part = self._parts.get("publisher")
+        return part if part is not None else self._part("publisher", self._open_publisher)
+
+    def _open_publisher(self) -> Publisher:
+        from celery.app import brokers
+        from celery.app.publisher import Publisher
+
+        conf = self.conf
+        urls = brokers.broker_urls(self)
+        if brokers.is_embedded(self):
+            from celery.utils.log import get_logger
+
+            get_logger("celery.app").info("No broker is configured: using the embedded store %s", brokers.embedded_file(self))
+        return Publisher(
+            urls,
+            lambda url: brokers.open_sender(self, url),
+            limit=conf.broker_pool_limit,
+            acquire_timeout=conf.broker_pool_acquire_timeout,
+            strategy=conf.broker_failover_strategy,
+        )
+
+    @property
+    def loader(self) -> BaseLoader:
+        """Reads configuration and imports tasks."""
+        return self._part("loader", lambda: get_loader_cls(self.loader_cls)(app=self))  # type: ignore[no-any-return]  # parts are of any type
+
+    @property
+    def events(self) -> Any:
+        """Events."""
+        return self._part("events", lambda: instantiate(self.events_cls, app=self))
+
+    @property
+    def log(self) -> Any:
+        """Logging."""
+        return self._part("log", lambda: instantiate(self.log_cls, app=self))
+
+    @property
+    def control(self) -> Any:
+        """Remote control."""
+        return self._part("control", lambda: instantiate(self.control_cls, app=self))
+
+    @property
+    def annotations(self) -> tuple[Any, ...]:
+        """`task_annotations` as objects."""
+        return self._part("annotations", lambda: _annotations.prepare(self.conf.task_annotations))  # type: ignore[no-any-return]  # parts are of any type
+
+    @property
+    def Task(self) -> type[Task[..., Any]]:  # noqa: N802: the documented name
+        """Base class of this application's tasks."""
+        return self._part("Task", self.create_task_cls)  # type: ignore[no-any-return]  # parts are of any type
+
+    def create_task_cls(self) -> type[Task[..., Any]]:
+        """Make that class."""
+        return self.subclass_with_self(self.task_cls, name="Task", attribute="_app", keep_reduce=True, abstract=True)  # type: ignore[no-any-return]  # of the class given
+
+    def subclass_with_self(
+        self,
+        Class: Any,  # noqa: N803: the documented name
+        name: str | None = None,
+        attribute: str = "app",
+        reverse: str | None = None,  # noqa: ARG002: in Celery's signature
+        keep_reduce: bool = False,  # noqa: ARG002: instances always pickle by their own rule here
+        **kw: Any,
+    ) -> Any:
+        """A subclass of a class (or of the one at an import path) with this application as an attribute."""
+        base = symbol_by_name(Class)
+        return type(name or base.__name__, (base,), {attribute: self, "__module__": base.__module__, "__doc__": base.__doc__, **kw})
+
+    # -- time and identity
+
+    @property
+    def timezone(self) -> datetime.tzinfo:
+        """Where schedules and local times are (SET-005)."""
+        return self._part("timezone", self._read_timezone)  # type: ignore[no-any-return]  # parts are of any type
+
+    def _read_timezone(self) -> datetime.tzinfo:
+        name = self.conf.timezone
+        if isinstance(name, datetime.tzinfo):
+            return name
+        if name:
+            from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+            try:
+                return ZoneInfo(name)
+            except (ZoneInfoNotFoundError, ValueError):
+                raise ImproperlyConfigured(f"timezone is {name!r}, which is no known time zone.") from None
+        if self.conf.enable_utc:
+            return datetime.UTC
+        local = datetime.datetime.now().astimezone().tzinfo
+        assert local is not None
+        return local
+
+    def uses_utc_timezone(self) -> bool:
+        """Whether `timezone` is UTC."""
+        return self.timezone is datetime.UTC or str(self.timezone) == "UTC"
+
+    def now(self) -> datetime.datetime:
+        """The time in the application's zone, aware."""
+        return datetime.datetime.now(self.timezone)
+
+    @staticmethod
+    def now_utc() -> datetime.datetime:
+        """The time in UTC, aware."""
+        return datetime.datetime.now(datetime.UTC)
+
+    def origin_name(self) -> str:
+        """Who sends from here: gen<pid>@<host>."""
+        pid = os.getpid()
+        if self._origin_name is None or self._origin_name[0] != pid:
+            self._origin_name = (pid, anon_nodename())
+        return self._origin_name[1]
+
+    @property
+    def oid(self) -> str:
+        """An id of this application in this process."""
+        return self._identity("oid", self._parts)
+
+    @property
+    def thread_oid(self) -> str:
+        """An id of this application in this thread: the name of its reply queue."""
+        return self._identity("oid", self._local.__dict__)
+
+    @staticmethod
+    def _identity(name: str, place: dict[str, Any]) -> str:
+        known = place.get(name)
+        pid = os.getpid()
+        if known is None or known[0] != pid:
+            known = place[name] = (pid, uuid())
+        identity: str = known[1]
+        return identity
+
+    def either(self, default_key: str, *defaults: Any) -> Any:
+        """A setting, or the first of the defaults that is not None."""
+        return first(None, [self.conf.get(default_key), *defaults])
+
+    def select_queues(self, queues: Any = None) -> None:
+        """Consume only these queues."""
+        self.amqp.queues.select(queues)
+
+    def bugreport(self) -> str:
+        """What to put into a bug report (CLI-097)."""
+        from celery.app.utils import bugreport
+
+        return bugreport(self)
+
+    @property
+    def current_task(self) -> Task[..., Any] | None:
+        """The task that runs here."""
+        return _state.get_current_task()
+
+    @property
+    def current_worker_task(self) -> Task[..., Any] | None:
+        """The task that a worker runs here."""
+        return _state.get_current_worker_task()
+
+    # -- programs
+
+    def start(self, argv: Sequence[str] | None = None) -> int:
+        """Run the `celery` command on this application; its exit status."""
+        from celery.bin.celery import run
+
+        return run(self, list(sys.argv[1:] if argv is None else argv))
+
+    def worker_main(self, argv: Sequence[str] | None = None) -> int:
+        """Run `celery worker` on this application (CLI-001)."""
+        argv = sys.argv[1:] if argv is None else argv
+        if "worker" not in argv:
+            raise ValueError("The worker sub-command must be specified in argv.\nUse app.start() to run other commands.")
+        return self.start(argv)
+
+    # -- pickling: what makes it, not what it made (CONF-015)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle_app, (type(self), self.__reduce_keys__())
+
+    def __reduce_keys__(self) -> dict[str, Any]:
+        """Constructor arguments of a copy. For subclasses."""
+        return {
+            "main": self.main,
+            "changes": {**self._preconf, **(self.conf.changes if self.conf.configured else {})},
+            "loader": self.loader_cls,
+            "backend": self.backend_cls,
+            "amqp": self.amqp_cls,
+            "events": self.events_cls,
+            "log": self.log_cls,
+            "control": self.control_cls,
+            "fixups": self.fixups,
+            "config_source": self._config_source,
+            "config_source_silent": self._config_source_silent,
+            "task_cls": self.task_cls,
+            "namespace": self.namespace,
+        }
+
+
+def _unpickle_app(cls: type[Celery], kwargs: dict[str, Any]) -> Celery:
+    return cls(set_as_current=False, **kwargs)
+
+
+def _overrides(app: Celery, name: str) -> bool:
+    return name in type(app).__dict__ or any(name in cls.__dict__ for cls in type(app).__mro__ if cls is not Celery)
+
+
+def _is_coroutine_function(fun: Any) -> bool:
+    while hasattr(fun, "__wrapped__"):
+        fun = fun.__wrapped__
+    code = getattr(getattr(fun, "__func__", fun), "__code__", None)
+    # CO_COROUTINE, without importing inspect
+    return bool(code is not None and code.co_flags & 0x80)
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    if value is None:
+        return None
+    return list(value) if isinstance(value, (list, tuple)) else [value]

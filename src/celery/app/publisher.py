@@ -1,0 +1,164 @@
+"""Sending with retries and failover: the one way from an application to its broker.
+
+Rules
+    1. A failed attempt tries the next URL, in the order of `broker_failover_strategy`; the URL that worked last is
+       tried first next time.
+    2. Pauses and the number of attempts follow the retry policy (`task_publish_retry_policy`): `max_retries` retries
+       after the first attempt, `interval_start` seconds before the first of them, `interval_step` more each time, at
+       most `interval_max`. max_retries None is for ever.
+    3. When the policy is used up, OperationalError names the broker (password masked) and the last reason; the
+       thousandth call fails like the first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from celery.brokers.pool import SenderPool
+from celery.brokers.url import mask
+from celery.exceptions import ImproperlyConfigured, OperationalError
+
+if TYPE_CHECKING:
+    from celery.brokers.base import Publish, Sender
+
+T = TypeVar("T")
+
+#: One attempt, no retries.
+NO_RETRY: dict[str, Any] = {"max_retries": 0}
+
+
+class Publisher:
+    """The senders of an application, for one or several broker URLs."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        make_sender: Callable[[str], Sender],
+        *,
+        limit: int | None,
+        acquire_timeout: float | None = None,
+        strategy: str | Callable[[Sequence[str]], Iterator[str]] | None = None,
+    ) -> None:
+        """Connect nothing yet.
+
+        Args:
+            urls: brokers, in order of preference.
+            make_sender: opens a driver's Sender for a URL.
+            limit: senders per process (`broker_pool_limit`); None or 0: a new one each time.
+            acquire_timeout: seconds to wait for a free sender (`broker_pool_acquire_timeout`).
+            strategy: `broker_failover_strategy`.
+        """
+        self._pools = {
+            url: SenderPool(lambda url=url: make_sender(url), limit, acquire_timeout)  # type: ignore[misc]  # mypy cannot type a default that binds the loop variable
+            for url in urls
+        }
+        self._order = failover(list(self._pools), strategy)
+        self._url = next(self._order)
+        self._pool = self._pools[self._url]
+
+    @property
+    def url(self) -> str:
+        """The broker in use."""
+        return self._url
+
+    def publish(
+        self,
+        batch: Sequence[Publish],
+        *,
+        confirm: bool = False,
+        timeout: float | None = None,
+        policy: dict[str, Any] | None = None,
+    ) -> None:
+        """Send all, in order, retrying by `policy`.
+
+        Raises:
+            OperationalError: the broker stayed away; perhaps some of the batch was sent.
+        """
+        self.run(lambda sender: sender.publish(batch, confirm=confirm, timeout=timeout), policy)
+
+    def run(self, operation: Callable[[Sender], T], policy: dict[str, Any] | None = None) -> T:
+        """Do something with a sender, retrying by `policy` (None: no retries)."""
+        try:
+            with self._pool.lend() as sender:
+                return operation(sender)
+        except OperationalError as exc:
+            error = exc
+        for pause in pauses(policy or NO_RETRY):
+            self._fail_over()
+            time.sleep(pause)
+            try:
+                with self._pool.lend() as sender:
+                    return operation(sender)
+            except OperationalError as exc:
+                error = exc
+        raise self._report(error)
+
+    async def apublish(
+        self, batch: Sequence[Publish], *, confirm: bool = False, policy: dict[str, Any] | None = None
+    ) -> None:
+        """`publish` for coroutines: what many of them send at the same time leaves in one batch."""
+        import asyncio
+
+        try:
+            return await self._pool.apublish(batch, confirm=confirm)
+        except OperationalError as exc:
+            error = exc
+        for pause in pauses(policy or NO_RETRY):
+            self._fail_over()
+            await asyncio.sleep(pause)
+            try:
+                return await self._pool.apublish(batch, confirm=confirm)
+            except OperationalError as exc:
+                error = exc
+        raise self._report(error)
+
+    def close(self) -> None:
+        """Close all connections. The publisher stays usable."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _fail_over(self) -> None:
+        self._url = next(self._order)
+        self._pool = self._pools[self._url]
+
+    def _report(self, error: Exception) -> Exception:
+        place = " or ".join(mask(url) for url in self._pools)
+        reason = str(error)
+        if all(mask(url) in reason for url in self._pools):
+            return error
+        return OperationalError(f"cannot reach the broker at {place}: {reason}")
+
+
+def pauses(policy: dict[str, Any]) -> Iterator[float]:
+    """Seconds to wait before each retry (rule 2)."""
+    most = policy.get("max_retries", 3)
+    pause = policy.get("interval_start", 0) or 0.0
+    step = policy.get("interval_step", 0.2) or 0.0
+    ceiling = policy.get("interval_max", 1)
+    for attempt in itertools.count():
+        if most is not None and attempt >= most:
+            return
+        yield min(pause, ceiling) if ceiling is not None else pause
+        pause += step
+
+
+def failover(urls: Sequence[str], strategy: str | Callable[[Sequence[str]], Iterator[str]] | None) -> Iterator[str]:
+    """An endless order of URLs (`broker_failover_strategy`): round-robin, shuffle, or a generator function's own."""
+    if callable(strategy):
+        return iter(strategy(urls))
+    if strategy in (None, "round-robin"):
+        return itertools.cycle(urls)
+    if strategy == "shuffle":
+        return _shuffled(urls)
+    raise ImproperlyConfigured(
+        f"broker_failover_strategy is {strategy!r}; it can be 'round-robin', 'shuffle' or a generator function."
+    )
+
+
+def _shuffled(urls: Sequence[str]) -> Iterator[str]:
+    while True:
+        yield from random.sample(list(urls), len(urls))

@@ -1,0 +1,52 @@
+"""The tasks of an application, by name (API-019)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import InvalidTaskError, NotRegistered
+
+if TYPE_CHECKING:
+    from celery.app.task import Task
+
+__all__ = ("TaskRegistry",)
+
+
+class TaskRegistry(dict[str, "Task[..., Any]"]):
+    """A dict of tasks; a missing name raises NotRegistered."""
+
+    NotRegistered = NotRegistered
+
+    def __missing__(self, key: str) -> Task[..., Any]:
+        raise NotRegistered(key)
+
+    def register(self, task: Task[..., Any] | type[Task[..., Any]]) -> None:
+        """Enter a task (or the single instance of a class) under its name.
+
+        Raises:
+            InvalidTaskError: the task has no name.
+        """
+        if task.name is None:
+            raise InvalidTaskError(f"Task class {type(task).__name__!r} must specify the .name attribute: every task needs one.")
+        instance = task() if isinstance(task, type) else task
+        self[instance.name] = instance
+
+    def unregister(self, name: str | Task[..., Any]) -> None:
+        """Take a task out, by its name or by itself. Raises NotRegistered."""
+        key = getattr(name, "name", name)
+        try:
+            del self[key]
+        except KeyError:
+            raise NotRegistered(key) from None
+
+    def regular(self) -> dict[str, Task[..., Any]]:
+        """Tasks of type "regular"."""
+        return self.filter_types("regular")
+
+    def periodic(self) -> dict[str, Task[..., Any]]:
+        """Tasks of type "periodic"."""
+        return self.filter_types("periodic")
+
+    def filter_types(self, type: str) -> dict[str, Task[..., Any]]:
+        """Tasks whose attribute `type` has this value; "regular" is what has none."""
+        return {name: task for name, task in self.items() if getattr(task, "type", "regular") == type}

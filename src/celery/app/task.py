@@ -1,0 +1,584 @@
+"""The task: what users write, call and subclass (API-023..043).
+
+A task is instantiated once per process. Its `run` is the body; everything about one call is in its `request`. Calling
+the instance runs the body here; `delay`, `apply_async` and their async twins send a message; `apply` runs the whole
+attempt here, as a worker would (`celery.app.apply`).
+
+This file is long because it is the documented surface of one class; the mechanisms live elsewhere: messages in
+`celery.app.amqp`, attempts in `celery.app.trace`, automatic retries in `celery.app.autoretry`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, cast
+
+from celery import _state
+from celery.app.annotations import resolve_all as resolve_annotations
+from celery.app.context import Context
+from celery.exceptions import (
+    Ignore,
+    ImproperlyConfigured,
+    MaxRetriesExceededError,
+    OperationalError,
+    Reject,
+    Retry,
+)
+from celery.local import class_property
+from celery.utils.functional import head_from_fun
+from celery.utils.imports import instantiate
+from celery.utils.uniqueid import uuid
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from celery.app.base import Celery
+    from celery.canvas.signature import Signature
+    from celery.result import AsyncResult, EagerResult
+
+__all__ = ("Context", "Task")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Attributes that are options of every call when set on the class.
+EXECUTION_OPTIONS = (
+    "queue routing_key exchange exchange_type priority expires serializer delivery_mode compression time_limit "
+    "soft_time_limit immediate mandatory".split()
+)
+
+#: Attribute -> the setting that fills it on binding (API-024).
+_FROM_CONFIG = (
+    ("serializer", "task_serializer"),
+    ("rate_limit", "task_default_rate_limit"),
+    ("priority", "task_default_priority"),
+    ("time_limit", "task_time_limit"),
+    ("soft_time_limit", "task_soft_time_limit"),
+    ("track_started", "task_track_started"),
+    ("acks_late", "task_acks_late"),
+    ("acks_on_failure_or_timeout", "task_acks_on_failure_or_timeout"),
+    ("acks_on_failure", "task_acks_on_failure"),
+    ("acks_on_timeout", "task_acks_on_timeout"),
+    ("reject_on_worker_lost", "task_reject_on_worker_lost"),
+    ("retry_on_worker_lost", "task_retry_on_worker_lost"),
+    ("ignore_result", "task_ignore_result"),
+    ("store_eager_result", "task_store_eager_result"),
+    ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
+)
+
+
+class Task(Generic[P, R]):
+    """Base of all tasks. `Task[P, R]` takes the parameters and the value of its body."""
+
+    MaxRetriesExceededError = MaxRetriesExceededError
+    OperationalError = OperationalError
+
+    #: Import path of the class of worker requests, and of the message handler's factory.
+    Strategy: Any = "celery.worker.strategy:default"
+    Request: Any = "celery.worker.request:Request"
+
+    name: str = cast(str, None)
+    #: Check arguments when calling; None: as the app (`strict_typing`).
+    typing: bool | None = None
+    #: None: as often as it asks.
+    max_retries: int | None = 3
+    #: Seconds.
+    default_retry_delay: float = 3 * 60
+    rate_limit: str | float | None = None
+    ignore_result: bool | None = None
+    #: Remember the tasks that it sends in `request.children`.
+    trail: bool = True
+    send_events: bool = True
+    store_errors_even_if_ignored: bool | None = None
+    store_eager_result: bool | None = None
+    serializer: str | None = None
+    compression: str | None = None
+    #: Seconds.
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    track_started: bool | None = None
+    acks_late: bool | None = None
+    acks_on_failure_or_timeout: bool | None = None
+    acks_on_failure: bool | None = None
+    acks_on_timeout: bool | None = None
+    reject_on_worker_lost: bool | None = None
+    retry_on_worker_lost: bool | None = None
+    #: Exceptions that are expected: logged without traceback, at INFO.
+    throws: tuple[type[BaseException], ...] = ()
+    expires: float | datetime.datetime | str | None = None
+    priority: int | None = None
+    #: Longest repr of a value in logs and events.
+    resultrepr_maxsize: int = 1024
+    #: Not registered itself.
+    abstract: bool = True
+
+    autoretry_for: Sequence[type[BaseException]] = ()
+    dont_autoretry_for: Sequence[type[BaseException]] = ()
+    retry_kwargs: Mapping[str, Any] = {}
+    retry_backoff: bool | float = False
+    retry_backoff_max: float = 600
+    retry_jitter: bool = True
+
+    #: Whether the body is a coroutine function; set on binding.
+    is_async: bool = False
+
+    from_config: ClassVar[tuple[tuple[str, str], ...]] = _FROM_CONFIG
+    _app: ClassVar[Celery | None] = None
+    __bound__: ClassVar[bool] = False
+    _backend: Any = None
+    _exec_options: dict[str, Any] | None = None
+    _check_arguments: Callable[..., Any] | None = None
+
+    # -- binding
+
+    @classmethod
+    def bind(cls, app: Celery) -> Celery:
+        """Belong to `app`: unset attributes are filled from its settings, annotations applied."""
+        already, cls.__bound__ = cls.__bound__, True
+        cls._app = app
+        for attribute, setting in cls.from_config:
+            if getattr(cls, attribute, None) is None:
+                setattr(cls, attribute, app.conf[setting])
+        if not already:
+            cls.annotate()
+        cls._exec_options = None
+        cls.on_bound(app)
+        return app
+
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:
+        """Called when the task is bound to an application. For subclasses."""
+
+    @classmethod
+    def _get_app(cls) -> Celery:
+        if cls._app is None:
+            cls._app = _state.get_current_app()
+        if not cls.__bound__:
+            cls.bind(cls._app)
+        return cls._app
+
+    app = class_property(lambda cls: cls._get_app(), lambda cls, app: cls.bind(app))
+
+    @classmethod
+    def annotate(cls) -> None:
+        """Apply `task_annotations` (SET-168)."""
+        for annotation in resolve_annotations(cls._get_app().annotations, cls):
+            for key, value in annotation.items():
+                if key.startswith("@"):
+                    cls.add_around(key[1:], value)
+                else:
+                    setattr(cls, key, value)
+
+    @classmethod
+    def add_around(cls, attr: str, around: Callable[[Any], Any]) -> None:
+        """Decorate an attribute."""
+        original = getattr(cls, attr)
+        # A body that came from a decorator is a staticmethod, which an outer function must be too.
+        wrapped = around(original)
+        setattr(cls, attr, staticmethod(wrapped) if isinstance(cls.__dict__.get(attr), staticmethod) else wrapped)
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name} of {self._get_app()!r}>" if self.name else f"<@task: {type(self).__name__} (unnamed)>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _find_task, (self.name, type(self).__module__)
+
+    @property
+    def __name__(self) -> str:
+        return type(self).__name__
+
+    # -- the body
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """The body of the task. Subclasses and decorators replace it."""
+        raise NotImplementedError(f"Task {self.name or type(self).__name__} has no body: define its run().")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the body here, in a request of its own."""
+        self.push_request(args=args, kwargs=kwargs)
+        try:
+            return cast(R, self.run(*args, **kwargs))
+        finally:
+            self.pop_request()
+
+    # -- the request
+
+    @property
+    def request(self) -> Context:
+        """The call that runs here; outside of one, an empty Context."""
+        found = _state.request_of(self)
+        return found if found is not None else Context()
+
+    def push_request(self, *args: Any, **kwargs: Any) -> None:
+        """Begin a call."""
+        _state.push_frame(self, Context(*args, **kwargs))
+
+    def pop_request(self) -> None:
+        """End the latest call."""
+        _state.pop_frame()
+
+    @property
+    def backend(self) -> Any:
+        """The result backend."""
+        return self._backend if self._backend is not None else self._get_app().backend
+
+    @backend.setter
+    def backend(self, value: Any) -> None:
+        self._backend = value
+
+    # -- calling
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send the task with these arguments."""
+        return self.apply_async(args, kwargs)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """`delay` for coroutines: the loop is not blocked."""
+        return await self.aapply_async(args, kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        **options: Any,
+    ) -> AsyncResult[R]:
+        """Send the task.
+
+        Args:
+            args: positional arguments.
+            kwargs: keyword arguments.
+            task_id: the id; a new UUID4 when not given.
+            producer: kombu's, to publish through instead of the application's own connection.
+            link: signature, or list of them, to send on success.
+            link_error: the same for failure.
+            shadow: name to show in logs and monitors.
+            options: countdown, eta, expires (seconds, datetime or ISO text), queue, exchange, routing_key, priority,
+                serializer, compression, headers, time_limit, soft_time_limit, ignore_result, retry, retry_policy and
+                the rest of API-026; other names become message properties.
+
+        Raises:
+            TypeError: the arguments do not fit the task's signature (unless `typing` is off).
+            ValueError: the soft time limit is greater than the hard one.
+            EncodeError: an argument does not serialize.
+            OperationalError: the broker cannot be reached.
+        """
+        app = self._get_app()
+        args, options = self._prepare_call(args, kwargs, shadow, options)
+        if app.conf.task_always_eager:
+            from celery.app.apply import apply_as_if_sent
+
+            return apply_as_if_sent(self, args, kwargs, task_id, link, link_error, options)
+        return app.send_task(
+            self.name, args, kwargs, task_id=task_id, producer=producer, link=link, link_error=link_error,
+            result_cls=self.AsyncResult, task_type=self, **options,
+        )  # fmt: skip
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        **options: Any,
+    ) -> AsyncResult[R]:
+        """`apply_async` for coroutines: the loop is not blocked, and what many send at once leaves in one batch."""
+        app = self._get_app()
+        args, options = self._prepare_call(args, kwargs, shadow, options)
+        if app.conf.task_always_eager:
+            import asyncio
+
+            from celery.app.apply import apply_as_if_sent
+
+            return await asyncio.to_thread(apply_as_if_sent, self, args, kwargs, task_id, link, link_error, options)
+        return await app.asend_task(
+            self.name, args, kwargs, task_id=task_id, link=link, link_error=link_error,
+            result_cls=self.AsyncResult, task_type=self, **options,
+        )  # fmt: skip
+
+    def _prepare_call(
+        self, args: Any, kwargs: Any, shadow: str | None, options: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Check the arguments and fill in the options that the task itself has."""
+        args = args if args is not None else ()
+        if self._should_check():
+            self._check_call(args, kwargs or {})
+        if self._exec_options is None:
+            type(self)._exec_options = {
+                name: value for name in EXECUTION_OPTIONS if (value := getattr(self, name, None)) is not None
+            }
+        options = {**(self._exec_options or {}), **options}
+        soft, hard = options.get("soft_time_limit"), options.get("time_limit")
+        if soft and hard and soft > hard:
+            raise ValueError(
+                f"soft_time_limit ({soft} s) of task {self.name} must not be greater than its time_limit ({hard} s)."
+            )
+        shadow = shadow or self.shadow_name(args, kwargs, options)
+        if shadow:
+            options["shadow"] = shadow
+        if options.get("ignore_result") is None:
+            options["ignore_result"] = self.ignore_result
+        return args, options
+
+    def _should_check(self) -> bool:
+        return self._get_app().strict_typing if self.typing is None else self.typing
+
+    def _check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        check = self._check_arguments
+        if check is None:
+            # A function with the body's parameters and nothing to do: Python itself does the checking.
+            check = head_from_fun(self.run, bound=True)
+            type(self)._check_arguments = staticmethod(check)
+        check(*args, **kwargs)
+
+    def shadow_name(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str | None:
+        """A name to show instead of the task's, decided per call. For subclasses."""
+
+    def apply(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        link: Any = None,
+        link_error: Any = None,
+        task_id: str | None = None,
+        retries: int | None = None,
+        throw: bool | None = None,
+        logfile: str | None = None,
+        loglevel: int | None = None,
+        headers: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> EagerResult[R]:
+        """Run the whole attempt here, as a worker would, retries at once (API-030).
+
+        Args:
+            args: positional arguments.
+            kwargs: keyword arguments.
+            link: signatures to apply on success.
+            link_error: signatures to apply on failure.
+            task_id: the id.
+            retries: how often it was retried so far.
+            throw: let the task's exception out; default `task_eager_propagates`.
+            logfile: for `request.logfile`.
+            loglevel: for `request.loglevel`.
+            headers: the caller's own.
+            options: other options of `apply_async`.
+        """
+        from celery.app.apply import apply
+
+        return apply(
+            self, args, kwargs, link=link, link_error=link_error, task_id=task_id, retries=retries, throw=throw,
+            logfile=logfile, loglevel=loglevel, headers=headers, **options,
+        )  # fmt: skip
+
+    # -- signatures
+
+    def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature[R]:
+        """A Signature of this task. `kwargs` and options by name, as of `celery.signature`."""
+        from celery.canvas.signature import signature
+
+        starkwargs.setdefault("app", self.app)
+        return cast("Signature[R]", signature(self, args, *starargs, **starkwargs))
+
+    subtask = signature
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A signature with these arguments, all or some."""
+        return self.signature(args, kwargs)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """An immutable signature with these arguments: results of earlier steps are not added."""
+        return self.signature(args, kwargs, immutable=True)
+
+    def signature_from_request(
+        self,
+        request: Context | None = None,
+        args: Any = None,
+        kwargs: Any = None,
+        queue: str | None = None,
+        **extra_options: Any,
+    ) -> Signature[R]:
+        """A signature that sends a request again: same id, limits, workflow and destination (API-035)."""
+        request = self.request if request is None else request
+        options = {**request.as_execution_options(), **extra_options}
+        info = request.delivery_info or {}
+        if queue:
+            options["queue"] = queue
+        elif info.get("exchange") or info.get("routing_key"):
+            # Through the default exchange the routing key names the queue.
+            if info.get("exchange"):
+                options.setdefault("exchange", info["exchange"])
+                options.setdefault("routing_key", info.get("routing_key"))
+            else:
+                options.setdefault("queue", info["routing_key"])
+        return self.signature(
+            request.args if args is None else args, request.kwargs if kwargs is None else kwargs, options
+        )
+
+    subtask_from_request = signature_from_request
+
+    # -- retries
+
+    def retry(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime.datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Try again later, under the same id (API-032..034). Ends the attempt by raising Retry.
+
+        Args:
+            args: new positional arguments; those of this call when None.
+            kwargs: new keyword arguments.
+            exc: what to raise when the limit is reached; the exception being handled comes first.
+            throw: False returns the Retry instead of raising it.
+            eta: when, aware.
+            countdown: in how many seconds; default `default_retry_delay`.
+            max_retries: for this attempt only; default the task's.
+            options: of `apply_async`, for the new message.
+
+        Raises:
+            Retry: unless `throw` is False.
+            Reject: the message could not be sent.
+            MaxRetriesExceededError, or `exc`: it was retried `max_retries` times already.
+        """
+        import sys
+
+        request = self.request
+        handled = sys.exc_info()[1]
+        if request.called_directly:
+            # Called as a function: there is nothing to try again.
+            raise _chosen(handled, exc) or Retry("Task can be retried", None)
+        limit = self.max_retries if max_retries is None else max_retries
+        if limit is not None and request.retries + 1 > limit:
+            raise _chosen(handled, exc) or self.MaxRetriesExceededError(
+                f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
+                task_args=request.args,
+                task_kwargs=request.kwargs,
+            )
+        if not eta and countdown is None:
+            countdown = self.default_retry_delay
+        args, kwargs = self._retry_arguments(request, args, kwargs)
+        signature = self.signature_from_request(
+            request, args, kwargs, countdown=countdown, eta=eta, retries=request.retries + 1, **options
+        )
+        reason = exc or handled
+        when = countdown if countdown is not None else eta
+        retry = Retry(exc=reason, when=when, is_eager=request.is_eager, sig=signature)
+        if not request.is_eager:
+            try:
+                signature.apply_async(producer=request.outbox) if request.outbox is not None else signature.apply_async()
+            except Exception as failure:
+                raise Reject(failure, requeue=False) from failure
+        if throw:
+            raise retry from reason
+        return retry
+
+    def _retry_arguments(self, request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """New arguments given alone keep the other part, less what is now passed the other way (API-033)."""
+        if args is not None and kwargs is None and request.kwargs:
+            names = self._parameter_names()[: len(args)]
+            return args, {name: value for name, value in request.kwargs.items() if name not in names}
+        if kwargs is not None and args is None and request.args:
+            names = self._parameter_names()
+            kept = []
+            for name, value in zip(names, request.args, strict=False):
+                if name in kwargs:
+                    break
+                kept.append(value)
+            else:
+                kept.extend(request.args[len(names) :])
+            return kept, kwargs
+        return args, kwargs
+
+    def _parameter_names(self) -> list[str]:
+        import inspect
+
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return [name for name, parameter in inspect.signature(self.run).parameters.items() if parameter.kind in kinds]
+
+    # -- inside the body
+
+    def update_state(
+        self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
+    ) -> None:
+        """Store a custom state of the running task, at once (API-036)."""
+        request = self.request
+        announce = request.get("before_update")
+        if announce is not None:
+            announce()
+        self.backend.store_result(task_id or request.id, meta, state, request=request, **kwargs)
+
+    def send_event(self, type_: str, retry: bool = True, retry_policy: Any = None, **fields: Any) -> None:
+        """Send an event about the running task to monitors."""
+        app = self._get_app()
+        policy = app.conf.task_publish_retry_policy if retry_policy is None else retry_policy
+        request = self.request
+        with app.events.default_dispatcher(hostname=request.hostname) as dispatcher:
+            dispatcher.send(type_, uuid=request.id, retry=retry, retry_policy=policy, **fields)
+
+    def add_trail(self, result: Any) -> Any:
+        """Remember a result as a child of the running task."""
+        if self.trail:
+            self.request.children.append(result)
+        return result
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802: the documented name
+        """The result of a call of this task."""
+        return self._get_app().AsyncResult(task_id, backend=self.backend, task_name=self.name, **kwargs)
+
+    # -- hooks (API-038); all run in the process that runs the task
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Before the body."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """After a success."""
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """The attempt will be tried again."""
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """After a failure."""
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """After success or failure."""
+
+    def on_replace(self, sig: Signature[Any]) -> Any:
+        """Called by `replace` with the replacement."""
+        if self.request.is_eager:
+            return sig.apply().get()
+        sig.delay()
+        raise Ignore("Replaced by new task")
+
+    def start_strategy(self, app: Celery, consumer: Any, **kwargs: Any) -> Any:
+        """The message handler that a worker uses for this task."""
+        return instantiate(self.Strategy, self, app, consumer, **kwargs)
+
+
+def _chosen(handled: BaseException | None, exc: BaseException | None) -> BaseException | None:
+    """What leaves the task when it cannot be retried: `exc`, with what is being handled as its cause."""
+    if exc is not None and handled is not None and exc is not handled:
+        exc.__cause__ = handled
+    return exc or handled
+
+
+def _find_task(name: str, module: str) -> Task[..., Any]:
+    """Unpickle a task: the current application's one of this name, its module imported if need be."""
+    from importlib import import_module
+
+    app = _state.get_current_app()
+    if name not in app.tasks and module:
+        import_module(module)
+    return app.tasks[name]

@@ -1,0 +1,595 @@
+"""One attempt, from message to Outcome: the deliberately hot file.
+
+The pipeline, the same for sync, async and eager attempts:
+
+    read      envelope -> Attempt: the task, its request, its arguments
+    begin     the request is current; task_prerun, before_start
+    run       the body; the only step that differs (called, or awaited)
+    conclude  what came of it: the state, and what follows (`succeed`, `fail`, `retry`, ...)
+    record    the result as bytes, where it is wanted
+    finish    hooks, signals and log lines, in the documented order (SIG-040, SIG-041); the request is current no more
+
+Nothing is sent or stored here, unless the result backend can only store blockingly: then the child settles
+(`celery.app.outcome`). Hooks run before the worker settles: a task that reads its own record in one finds the state
+before (STARTED), where Celery had stored it already (differs from API-038, SIG-008, SIG-040, SIG-041).
+
+What a task is, for running it, is looked up once per process (`Plan`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery import _state, exceptions, signals, states
+from celery.app.context import Context, custom_headers
+from celery.app.einfo import ExceptionInfo
+from celery.app.outcome import Disposition, Outbox, Outcome
+from celery.exceptions import EncodeError, Ignore, Reject, Retry
+from celery.utils.log import get_logger
+from celery.utils.saferepr import saferepr
+from celery.wire.compression import decompress
+from celery.wire.envelope import Envelope
+from celery.wire.protocol import next_step, read_task
+from celery.wire.serializers import resolve_accept
+
+if TYPE_CHECKING:
+    from celery.app.base import Celery
+    from celery.app.task import Task
+    from celery.backends.base import Backend
+    from celery.canvas.signature import Signature
+
+__all__ = ("TraceInfo", "build_tracer", "reset_worker_optimizations", "setup_worker_optimizations", "trace_task")
+
+logger = get_logger(__name__)
+
+#: Formats that users override (CLI-062).
+LOG_RECEIVED = "Task %(name)s[%(id)s] received"
+LOG_SUCCESS = "Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s"
+LOG_FAILURE = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
+LOG_INTERNAL_ERROR = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
+LOG_IGNORED = "Task %(name)s[%(id)s] %(description)s"
+LOG_REJECTED = "Task %(name)s[%(id)s] %(exc)s"
+LOG_RETRY = "Task %(name)s[%(id)s] retry: %(exc)s"
+
+#: States in which nothing is stored.
+IGNORE_STATES = frozenset({states.IGNORED, states.RETRY, states.REJECTED})
+
+_HOOKS = ("before_start", "on_success", "on_retry", "on_failure", "after_return")
+
+
+class Plan(NamedTuple):
+    """What running a task takes."""
+
+    task: Task[..., Any]
+    #: Bypasses Task.__call__ unless a subclass has its own (API-041).
+    call: Any
+    is_async: bool
+    #: Hooks that a subclass defines.
+    custom: frozenset[str]
+    settles_here: bool
+
+    @classmethod
+    def of(cls, task: Task[..., Any]) -> Plan:
+        """Look a task up."""
+        own_call = task_has_custom(task, "__call__")
+        return cls(
+            task,
+            task if own_call else task.run,
+            task.is_async,
+            frozenset(name for name in _HOOKS if task_has_custom(task, name)),
+            not task.backend.async_writer,
+        )
+
+
+class Attempt:
+    """One call of a task, while it lasts."""
+
+    __slots__ = ("args", "clock", "einfo", "exc", "kwargs", "outbox", "outcome", "plan", "request", "retval")
+
+    def __init__(self, plan: Plan, request: Context, args: Any, kwargs: Any, job: int, outbox: Outbox) -> None:
+        self.plan = plan
+        self.request = request
+        self.args = args
+        self.kwargs = kwargs
+        self.outbox = outbox
+        self.outcome = Outcome(job, states.SUCCESS)
+        self.retval: Any = None
+        self.exc: BaseException | None = None
+        self.einfo: ExceptionInfo | None = None
+        self.clock = 0.0
+
+
+class Tracer:
+    """Makes attempts, for one application in one process."""
+
+    def __init__(self, app: Celery, hostname: str | None = None, *, eager: bool = False) -> None:
+        self.app = app
+        self.hostname = hostname
+        self.eager = eager
+        self.accept = resolve_accept(app.conf.accept_content)
+        self._plans: dict[str, Plan] = {}
+
+    def plan(self, name: str) -> Plan:
+        """The plan of a task. Raises NotRegistered."""
+        plan = self._plans.get(name)
+        if plan is None:
+            plan = self._plans[name] = Plan.of(self.app.tasks[name])
+        return plan
+
+    def plan_of(self, task: Task[..., Any]) -> Plan:
+        """The plan of a task that need not be registered."""
+        plan = self._plans[task.name] = Plan.of(task)
+        return plan
+
+    # -- the pipeline
+
+    def run(self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], **context: Any) -> Outcome:
+        """Make one attempt of a sync task. An async one is run on a loop of its own."""
+        try:
+            attempt = self.read(job, envelope, delivery_info, context)
+        except Exception as exc:  # noqa: BLE001: whatever a message does to us becomes its failure
+            return self.unreadable(job, envelope, exc)
+        return self.make(attempt)
+
+    def make(self, attempt: Attempt) -> Outcome:
+        """Begin, run, conclude, record, finish."""
+        try:
+            self.begin(attempt)
+            retval = attempt.plan.call(*attempt.args, **attempt.kwargs)
+            if attempt.plan.is_async:
+                import asyncio
+
+                retval = asyncio.run(retval)
+        except Exception as exc:  # noqa: BLE001: whatever a task raises is its outcome
+            self.conclude(attempt, exc)
+        except BaseException:
+            _state.pop_frame()
+            raise
+        else:
+            self.succeed(attempt, retval)
+        return self.finish(attempt)
+
+    async def arun(self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], **context: Any) -> Outcome:
+        """Make one attempt of an async task, on the running loop."""
+        try:
+            attempt = self.read(job, envelope, delivery_info, context)
+        except Exception as exc:  # noqa: BLE001: as in run
+            return self.unreadable(job, envelope, exc)
+        try:
+            self.begin(attempt)
+            retval = await attempt.plan.call(*attempt.args, **attempt.kwargs)
+        except Exception as exc:  # noqa: BLE001: as in make
+            self.conclude(attempt, exc)
+        except BaseException:
+            _state.pop_frame()
+            raise
+        else:
+            self.succeed(attempt, retval)
+        return self.finish(attempt)
+
+    def aftermath(
+        self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], exc: BaseException, **context: Any
+    ) -> Outcome:
+        """What follows an attempt that was killed, or may not run: its failure, without its body."""
+        try:
+            attempt = self.read(job, envelope, delivery_info, context)
+        except Exception as unreadable:  # noqa: BLE001: as in run
+            return self.unreadable(job, envelope, unreadable)
+        _state.push_frame(attempt.plan.task, attempt.request)
+        attempt.clock = time.perf_counter()
+        self.conclude(attempt, exc)
+        return self.finish(attempt)
+
+    def read(
+        self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], context: Mapping[str, Any]
+    ) -> Attempt:
+        """Envelope -> Attempt. Raises what `read_task` raises, and NotRegistered."""
+        compression = envelope.headers.get("compression")
+        if compression:
+            envelope = Envelope(
+                envelope.headers, decompress(envelope.body, compression), envelope.content_type,
+                envelope.content_encoding, envelope.properties,
+            )  # fmt: skip
+        message = read_task(envelope, self.accept)
+        headers = message.headers
+        plan = self.plan(headers["task"])
+        outbox = Outbox()
+        request = Context()
+        values = request.__dict__
+        values.update(headers)
+        values.update(message.embed)
+        values.update(context)
+        values.update(
+            args=message.args,
+            kwargs=message.kwargs,
+            called_directly=False,
+            hostname=self.hostname,
+            delivery_info=delivery_info,
+            correlation_id=envelope.properties.get("correlation_id"),
+            reply_to=envelope.properties.get("reply_to"),
+            properties=envelope.properties,
+            headers=custom_headers(headers),
+            outbox=outbox,
+        )
+        return Attempt(plan, request, message.args, message.kwargs, job, outbox)
+
+    def begin(self, attempt: Attempt) -> None:
+        """The request becomes current. What raises here fails the attempt as its body would."""
+        task, request = attempt.plan.task, attempt.request
+        _state.push_frame(task, request)
+        attempt.outcome.started = time.time()
+        attempt.clock = time.perf_counter()
+        if signals.task_prerun.receivers:
+            signals.task_prerun.send(
+                sender=task, task_id=request.id, task=task, args=attempt.args, kwargs=attempt.kwargs
+            )
+        if "before_start" in attempt.plan.custom:
+            task.before_start(request.id, attempt.args, attempt.kwargs)
+
+    def succeed(self, attempt: Attempt, retval: Any) -> None:
+        """SUCCESS: callbacks and the next step follow, the value is recorded; failing in that is a failure."""
+        outcome, request = attempt.outcome, attempt.request
+        outcome.runtime = time.perf_counter() - attempt.clock
+        attempt.retval = retval
+        try:
+            if request.callbacks or request.chain:
+                self._follow_success(attempt)
+            self._record(attempt, retval)
+        except Exception as exc:  # noqa: BLE001: an unserializable value, a callback that cannot be sent
+            attempt.outbox.messages.clear()  # nothing of a success that failed may follow
+            self.fail(attempt, exc)
+
+    def conclude(self, attempt: Attempt, exc: BaseException) -> None:
+        """What an exception means for the attempt."""
+        attempt.outcome.runtime = time.perf_counter() - attempt.clock
+        if isinstance(exc, Retry):
+            self._retry(attempt, exc)
+        elif isinstance(exc, Ignore):
+            attempt.outcome.state, attempt.retval = states.IGNORED, exc
+        elif isinstance(exc, Reject):
+            self._reject(attempt, exc)
+        else:
+            self.fail(attempt, exc)
+
+    def fail(self, attempt: Attempt, exc: BaseException) -> None:
+        """FAILURE (or REVOKED): error callbacks follow; later steps of the chain fail too."""
+        revoked = isinstance(exc, exceptions.TaskRevokedError)
+        attempt.outcome.state = states.REVOKED if revoked else states.FAILURE
+        attempt.retval = attempt.exc = exc
+        attempt.einfo = ExceptionInfo(exc, hide=__file__)
+        attempt.outcome.summary = saferepr(exc)
+        attempt.outcome.traceback = attempt.einfo.traceback
+        try:
+            if attempt.request.errbacks:
+                self._follow_failure(attempt, exc)
+            self._record(attempt, exc)
+            if attempt.request.chain:
+                self._fail_chain(attempt, exc)
+        except Exception as error:  # noqa: BLE001: the task's own failure must be told whatever happens here
+            self._internal_error(attempt, error)
+
+    def finish(self, attempt: Attempt) -> Outcome:
+        """Hooks, signals, log; then the request is current no more."""
+        try:
+            _FINISHERS[attempt.outcome.state](attempt)
+            outcome = attempt.outcome
+            if signals.task_postrun.receivers:
+                request, task = attempt.request, attempt.plan.task
+                signals.task_postrun.send(
+                    sender=task, task_id=request.id, task=task, args=attempt.args, kwargs=attempt.kwargs,
+                    retval=attempt.retval, state=outcome.state,
+                )  # fmt: skip
+        except Exception as error:  # noqa: BLE001: a hook's error must not lose the outcome
+            if self.eager:
+                raise
+            self._internal_error(attempt, error)
+        finally:
+            _state.pop_frame()
+        outcome = attempt.outcome
+        outcome.follow = attempt.outbox.messages
+        if attempt.plan.settles_here and not self.eager:
+            self._settle_here(attempt)
+        return outcome
+
+    # -- parts of conclude
+
+    def _follow_success(self, attempt: Attempt) -> None:
+        request, app = attempt.request, self.app
+        where: dict[str, Any] = {"root_id": request.root_id, "parent_id": request.id}
+        priority = (request.delivery_info or {}).get("priority") if app.conf.task_inherit_parent_priority else None
+        if priority is not None:
+            where["priority"] = priority
+        for callback in request.callbacks or ():
+            self._send(attempt, app.signature(callback), (attempt.retval,), where)
+        step = next_step(request.chain)
+        if step is not None:
+            signature, rest = step
+            self._send(attempt, app.signature(signature), (attempt.retval,), {**where, "chain": rest})
+
+    def _send(self, attempt: Attempt, signature: Signature[Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """What follows a worker's attempt becomes a message of its Outcome, an eager one's is applied in place."""
+        if self.eager:
+            attempt.request.outbox.signatures.append((signature, args, options))
+        else:
+            signature.apply_async(args, producer=attempt.outbox, **options)
+
+    def _follow_failure(self, attempt: Attempt, exc: BaseException) -> None:
+        """Error callbacks: one that is registered here and takes more than one argument is called in place, as
+        (request, exc, traceback); any other is sent, the failed task's id in front of its arguments (wire.md 1.6).
+        """
+        request, einfo = attempt.request, attempt.einfo
+        where = {"parent_id": request.id, "root_id": request.root_id or request.id}
+        for item in request.errbacks:
+            errback = self.app.signature(item)
+            known = self.app.tasks.get(errback.task)
+            if known is None or not _takes_many(known):
+                self._send(attempt, errback, (request.id,), where)
+                continue
+            try:
+                errback(request, exc, einfo.traceback if einfo else None)
+            except Exception:
+                logger.exception("Error callback %s of task %s[%s] raised", errback.task, request.task, request.id)
+
+    def _retry(self, attempt: Attempt, exc: Retry) -> None:
+        attempt.outcome.state = states.RETRY
+        attempt.retval = exc
+        attempt.exc = exc.exc if isinstance(exc.exc, BaseException) else exc
+        attempt.einfo = ExceptionInfo(exc, hide=__file__)
+        attempt.outcome.summary = saferepr(attempt.exc)
+        attempt.outcome.traceback = attempt.einfo.traceback
+        self._record(attempt, attempt.exc)
+
+    def _reject(self, attempt: Attempt, exc: Reject) -> None:
+        attempt.retval = attempt.exc = exc
+        if exc.requeue:
+            attempt.outcome.state, attempt.outcome.disposition = states.REJECTED, Disposition.REQUEUE
+        else:
+            self.fail(attempt, exc)
+            attempt.outcome.disposition = Disposition.REJECT
+
+    def _record(self, attempt: Attempt, value: Any) -> None:
+        """The result as bytes. Raises EncodeError."""
+        task, request, outcome = attempt.plan.task, attempt.request, attempt.outcome
+        ignored = get_actual_ignore_result(task, request)
+        if ignored and not (task.store_errors_even_if_ignored and outcome.state in states.EXCEPTION_STATES):
+            return
+        if self.eager and not task.store_eager_result:
+            return
+        backend: Backend = task.backend
+        outcome.writes.append(
+            backend.prepare_write(request.id, value, outcome.state, outcome.traceback, request)
+        )
+
+    def _fail_chain(self, attempt: Attempt, exc: BaseException) -> None:
+        """Steps that will now never run get the failure as theirs (wire.md 1.6)."""
+        backend: Backend = attempt.plan.task.backend
+        for task_id in _ids_of(attempt.request.chain):
+            attempt.outcome.writes.append(
+                backend.prepare_write(
+                    task_id, exc, attempt.outcome.state, attempt.outcome.traceback,
+                    Context(id=task_id, reply_to=attempt.request.reply_to, group=attempt.request.group),
+                )  # fmt: skip
+            )
+
+    def _settle_here(self, attempt: Attempt) -> None:
+        """For a backend that only stores blockingly: send, store, and leave the rest to the worker."""
+        outcome, backend = attempt.outcome, attempt.plan.task.backend
+        if outcome.follow:
+            self.app.publisher.publish(outcome.follow, confirm=True, policy=dict(self.app.conf.task_publish_retry_policy))
+        for write in outcome.writes:
+            if write.task_id == attempt.request.id:
+                backend.store_result(
+                    write.task_id, attempt.exc if attempt.exc is not None else attempt.retval, outcome.state,
+                    outcome.traceback, attempt.request,
+                )  # fmt: skip
+            else:
+                backend.store_result(write.task_id, attempt.exc, outcome.state, outcome.traceback)
+        outcome.follow, outcome.writes, outcome.settled = [], [], True
+        backend.process_cleanup()
+
+    def unreadable(self, job: int, envelope: Envelope, exc: Exception) -> Outcome:
+        """The failure of a message that cannot become an attempt."""
+        task_id = envelope.headers.get("id") or envelope.properties.get("correlation_id")
+        einfo = ExceptionInfo(exc, internal=True)
+        outcome = Outcome(
+            job, states.FAILURE, Disposition.REJECT, summary=saferepr(exc), traceback=einfo.traceback, started=time.time()
+        )
+        logger.error("Received invalid task message: %s", exc, extra={"data": {"id": task_id, "exc": outcome.summary}})
+        if isinstance(task_id, str):
+            request = Context(id=task_id, reply_to=envelope.properties.get("reply_to"))
+            backend: Backend = self.app.backend
+            try:
+                outcome.writes = [backend.prepare_write(task_id, exc, states.FAILURE, einfo.traceback, request)]
+            except EncodeError:
+                logger.exception("The failure of %s cannot be stored", task_id)
+        return outcome
+
+    def _internal_error(self, attempt: Attempt, error: Exception) -> None:
+        """The machinery itself failed (SIG-011): told, and recorded as the attempt's failure where nothing is yet."""
+        task, request = attempt.plan.task, attempt.request
+        einfo = ExceptionInfo(error, internal=True)
+        if signals.task_internal_error.receivers:
+            signals.task_internal_error.send(
+                sender=task, task_id=request.id, args=attempt.args, kwargs=attempt.kwargs, request=request.__dict__,
+                exception=error, traceback=error.__traceback__, einfo=einfo,
+            )  # fmt: skip
+        _log(attempt, logging.CRITICAL, LOG_INTERNAL_ERROR, einfo, description="INTERNAL ERROR", exc=saferepr(error))
+        if not attempt.outcome.writes and attempt.outcome.state == states.FAILURE and request.id:
+            backend: Backend = task.backend
+            attempt.outcome.writes.append(
+                backend.prepare_write(request.id, EncodeError(repr(error)), states.FAILURE, einfo.traceback, request)
+            )
+
+
+# -- parts of finish, by state
+
+
+def _finish_success(attempt: Attempt) -> None:
+    task, request, custom = attempt.plan.task, attempt.request, attempt.plan.custom
+    retval, outcome = attempt.retval, attempt.outcome
+    if "on_success" in custom:
+        _guarded(attempt, task.on_success, retval, request.id, attempt.args, attempt.kwargs)
+    if signals.task_success.receivers:
+        signals.task_success.send(sender=task, result=retval, runtime=outcome.runtime)
+    if logger.isEnabledFor(logging.INFO):
+        outcome.summary = saferepr(retval, task.resultrepr_maxsize)
+        _log(attempt, logging.INFO, LOG_SUCCESS, None, runtime=outcome.runtime, return_value=outcome.summary)
+    if "after_return" in custom:
+        _guarded(attempt, task.after_return, outcome.state, retval, request.id, attempt.args, attempt.kwargs, None)
+
+
+def _finish_failure(attempt: Attempt) -> None:
+    task, request, custom = attempt.plan.task, attempt.request, attempt.plan.custom
+    exc, einfo, outcome = attempt.exc, attempt.einfo, attempt.outcome
+    assert exc is not None
+    assert einfo is not None
+    if "on_failure" in custom:
+        task.on_failure(exc, request.id, attempt.args, attempt.kwargs, einfo)
+    if signals.task_failure.receivers:
+        signals.task_failure.send(
+            sender=task, task_id=request.id, exception=exc, args=attempt.args, kwargs=attempt.kwargs,
+            traceback=einfo.tb, einfo=einfo,
+        )  # fmt: skip
+    if isinstance(exc, Reject):
+        _log(attempt, logging.WARNING, LOG_REJECTED, None, exc=saferepr(exc))
+    elif isinstance(exc, task.throws):
+        _log(attempt, logging.INFO, LOG_FAILURE, None, description="raised expected", exc=saferepr(exc))
+    else:
+        _log(attempt, logging.ERROR, LOG_FAILURE, einfo, description="raised unexpected", exc=saferepr(exc))
+    if "after_return" in custom:
+        _guarded(attempt, task.after_return, outcome.state, exc, request.id, attempt.args, attempt.kwargs, einfo)
+
+
+def _finish_retry(attempt: Attempt) -> None:
+    task, request = attempt.plan.task, attempt.request
+    if "on_retry" in attempt.plan.custom:
+        task.on_retry(attempt.exc, request.id, attempt.args, attempt.kwargs, attempt.einfo)  # type: ignore[arg-type]  # set by _retry
+    if signals.task_retry.receivers:
+        signals.task_retry.send(sender=task, request=request, reason=attempt.retval, einfo=attempt.einfo)
+    _log(attempt, logging.INFO, LOG_RETRY, None, exc=str(attempt.retval))
+
+
+def _finish_ignored(attempt: Attempt) -> None:
+    _log(attempt, logging.INFO, LOG_IGNORED, None, description="ignored")
+
+
+def _finish_rejected(attempt: Attempt) -> None:
+    _log(attempt, logging.WARNING, LOG_REJECTED, None, exc=saferepr(attempt.exc))
+
+
+_FINISHERS = {
+    states.SUCCESS: _finish_success,
+    states.FAILURE: _finish_failure,
+    states.REVOKED: _finish_failure,
+    states.RETRY: _finish_retry,
+    states.IGNORED: _finish_ignored,
+    states.REJECTED: _finish_rejected,
+}
+
+
+def _guarded(attempt: Attempt, hook: Any, *args: Any) -> None:
+    """Errors in on_success and after_return are only logged in a worker, and raised when eager (API-038)."""
+    try:
+        hook(*args)
+    except (Reject, MemoryError):
+        raise
+    except Exception:
+        if attempt.request.is_eager:
+            raise
+        logger.exception("%s of task %s raised", hook.__name__, attempt.plan.task.name)
+
+
+def _log(attempt: Attempt, level: int, template: str, einfo: ExceptionInfo | None, **fields: Any) -> None:
+    if not logger.isEnabledFor(level):
+        return
+    request = attempt.request
+    context = {
+        "hostname": request.hostname,
+        "id": request.id,
+        "name": request.shadow or attempt.plan.task.name,
+        "args": request.argsrepr if request.argsrepr is not None else saferepr(attempt.args),
+        "kwargs": request.kwargsrepr if request.kwargsrepr is not None else saferepr(attempt.kwargs),
+        **fields,
+    }
+    logger.log(level, template, context, exc_info=einfo.exc_info if einfo else None, extra={"data": context})
+
+
+def _takes_many(task: Task[..., Any]) -> bool:
+    """Whether a body takes more than one positional argument."""
+    code = getattr(getattr(task.run, "__func__", task.run), "__code__", None)
+    if code is None:
+        return False
+    bound = 1 if getattr(task.run, "__self__", None) is not None else 0
+    return code.co_argcount - bound > 1 or bool(code.co_flags & 0x04)  # 0x04: *args
+
+
+def _ids_of(chain: Any) -> list[str]:
+    """Ids that clients may be waiting for, of steps that will not run; those of chord bodies too."""
+    found = []
+    for step in chain or ():
+        options = step.get("options") or {}
+        if options.get("task_id"):
+            found.append(options["task_id"])
+        body = (step.get("kwargs") or {}).get("body") if step.get("subtask_type") == "chord" else None
+        if body:
+            found.extend(_ids_of([body]))
+    return found
+
+
+# -- documented names
+
+
+class TraceInfo(NamedTuple):
+    """State and value of an attempt, for code that inspects them."""
+
+    state: str
+    retval: Any = None
+
+
+def get_actual_ignore_result(task: Task[..., Any], req: Any) -> bool:
+    """Whether the call's result is unwanted: the call's own word, else the task's."""
+    wanted = req.ignore_result if req is not None else None
+    return bool(task.ignore_result if wanted is None else wanted)
+
+
+def task_has_custom(task: Task[..., Any], attr: str) -> bool:
+    """Whether a subclass of Task defines the attribute itself. Looked up at call time, as integrations patch it."""
+    from celery.app.task import Task
+
+    return any(attr in cls.__dict__ for cls in type(task).__mro__ if cls is not Task and cls is not object)
+
+
+def build_tracer(name: str, task: Task[..., Any], hostname: str | None = None, eager: bool = False, **_: Any) -> Any:
+    """A function (uuid, args, kwargs, request) that makes an attempt and gives its Outcome."""
+    tracer = Tracer(task.app, hostname, eager=eager)
+
+    def trace(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Outcome:
+        context = request if isinstance(request, Context) else Context(request or {})
+        outbox = Outbox()
+        context.update(id=uuid, args=args, kwargs=kwargs, called_directly=False, outbox=outbox)
+        context.__dict__.setdefault("root_id", uuid)
+        return tracer.make(Attempt(tracer.plan_of(task), context, args, kwargs, 0, outbox))
+
+    return trace
+
+
+def trace_task(task: Task[..., Any], uuid: str, args: Any, kwargs: Any, request: Any = None, **opts: Any) -> Outcome:
+    """Make one attempt of a task."""
+    outcome: Outcome = build_tracer(task.name, task, **opts)(uuid, args, kwargs, request)
+    return outcome
+
+
+def setup_worker_optimizations(app: Celery, hostname: str | None = None) -> None:  # noqa: ARG001: the documented signature
+    """Make `app` what every thread of this process falls back to."""
+    app.set_current()
+    app.set_default()
+    app.finalize()
+    os.environ["FORKED_BY_MULTIPROCESSING"] = "1"
+
+
+def reset_worker_optimizations(app: Any = None) -> None:
+    """Nothing is patched, so there is nothing to undo."""
