@@ -247,7 +247,7 @@ class Receiver(base.Receiver):
             except envelope.UnreadableError as error:
                 logger.error("A message in queue %r cannot be read and goes to %s.dead: %s", lane.queue, lane.queue, error)  # noqa: TRY400 - a peer's fault, our stack says nothing
                 letter = dead.write(text, str(error))
-                unreadable += (int(Verdict.DEAD), tag, 0, 0, 0, self._keys.dead(lane.queue), letter, dead.KEPT)
+                unreadable += (int(Verdict.DEAD), tag, 0, self._keys.dead(lane.queue), letter, dead.KEPT)
         if self._strategy == "round_robin":
             for queue in served:
                 if queue in self._queues:

@@ -89,9 +89,11 @@ def plan(
         else:
             arguments += (2 if verdict is Verdict.LOST else int(verdict), receipt.tag)
         if posting is None and not settlement.results:
-            arguments += (0, 0, 0)
+            arguments.append(0)
         else:
-            arguments += _consequences(settlement.results, posting, store)
+            consequences = _consequences(settlement.results, posting, store)
+            arguments.append(len(consequences))
+            arguments += consequences
         if receipt is not None and verdict > Verdict.START:
             arguments += _destination(settlement, receipt, keys, visibility_timeout)
     return Plan(arguments, [settlement.delivery for settlement, _ in paired])
