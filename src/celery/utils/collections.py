@@ -57,7 +57,7 @@ class AttributeDictMixin:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {k!r}") from None
 
     def __setattr__(self, key: str, value: Any) -> None:
-        self[key] = value  # type: ignore[index] # the class that this is mixed into is a mapping
+        self[key] = value
 
 
 class AttributeDict(dict[str, Any], AttributeDictMixin):
@@ -219,7 +219,8 @@ class ConfigurationView(ChainMap, AttributeDictMixin):
         self.changes[next(self._names(key))] = value
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and any(super(ConfigurationView, self).__contains__(name) for name in self._names(key))
+        contains = super().__contains__
+        return isinstance(key, str) and any(contains(name) for name in self._names(key))
 
     def first(self, *keys: str) -> Any:
         """Return the value of the first of these settings that is not None, or None."""
@@ -360,7 +361,7 @@ class Messagebuffer(Evictable):
         self, maxsize: int | None, iterable: Iterable[Any] | None = None, deque: Callable[..., Any] = deque
     ) -> None:
         self.maxsize = maxsize
-        self.data = deque(iterable or [], maxsize)
+        self.data: Any = deque(iterable or [], maxsize)
 
     def put(self, item: Any) -> None:
         """Add an item."""
@@ -394,7 +395,7 @@ class Messagebuffer(Evictable):
         return item in self.data
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self.data)
+        yield from reversed(self.data)
 
     def __getitem__(self, index: int) -> Any:
         return self.data[index]
