@@ -99,14 +99,14 @@ def decompress(body: bytes, name: str) -> bytes:
         raise exceptions.DecodeError(f"the body is not valid {name}: {exc}") from exc
 
 
-def compress_result(payload: bytes, name: str) -> bytes:
+def pack_result(payload: bytes, name: str) -> bytes:
     """Compress and mark a stored result, so that any reader knows it for one (`result_compression`, SET-141)."""
     body, content_type = compress(payload, name)
     return b"".join((_RESULT_MARK, content_type.encode(), b"\x00", body))
 
 
-def expand_result(value: bytes) -> bytes:
-    """Undo `compress_result`; a value without the mark comes back as it is.
+def unpack_result(value: bytes) -> bytes:
+    """Undo `pack_result`; a value without the mark comes back as it is.
 
     Raises:
         DecodeError: marked, but broken or of a method this process cannot undo.

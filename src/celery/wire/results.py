@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import exceptions, states
-from celery.wire.compression import expand_result
+from celery.wire.compression import unpack_result
 from celery.wire.errors import decode_exception, encode_exception
-from celery.wire.serializers import content_type_of, dumps, loads
+from celery.wire.serializers import content_of, dumps, loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +27,8 @@ ResultTuple = tuple[tuple[str, Any], list[Any] | None]
 
 def make_record(
     task_id: str,
-    state: str,
     result: Any,
+    state: str,
     *,
     now: datetime,
     traceback: str | None = None,
@@ -42,8 +42,8 @@ def make_record(
 
     Args:
         task_id: the task.
-        state: its state.
         result: the value; in a state that has one, an exception, which becomes what wire.md 4.2 says.
+        state: its state.
         now: aware; the `date_done` of a finished state.
         traceback: its text.
         children: result tuples of the tasks it sent; None when there was no request.
@@ -133,10 +133,10 @@ def decode_record(payload: bytes | str, serializer: str = "json", accept: frozen
         ContentDisallowed: the serializer's type is not accepted.
         DecodeError: the payload is broken, or no record.
     """
-    content_type = content_type_of(serializer)
+    content_type, content_encoding = content_of(serializer)
     if isinstance(payload, bytes):
-        payload = expand_result(payload)
-    record = loads(payload, content_type, None, frozenset((content_type,)) if accept is None else accept)
+        payload = unpack_result(payload)
+    record = loads(payload, content_type, content_encoding, frozenset((content_type,)) if accept is None else accept)
     if not isinstance(record, dict):
         raise exceptions.DecodeError(f"a result record must be a mapping, not {type(record).__name__}")
     return record

@@ -258,11 +258,11 @@ def resolve_accept(names: Iterable[str]) -> frozenset[str]:
         raise exceptions.ImproperlyConfigured(
             f"accept_content is the text {names!r}, but must be a list of names: write [{names!r}]"
         )
-    return frozenset(name if "/" in name else content_type_of(name) for name in names)
+    return frozenset(name if "/" in name else content_of(name)[0] for name in names)
 
 
-def content_type_of(name: str) -> str:
-    """Give the content type that a serializer writes.
+def content_of(name: str) -> tuple[str, str | None]:
+    """Give the content type and encoding that a serializer writes; the encoding is None where only kombu knows it.
 
     Raises:
         ImproperlyConfigured: the name is unknown, or its library is not installed.
@@ -274,13 +274,13 @@ def content_type_of(name: str) -> str:
         content_type: str | None = registry.name_to_type.get(name)
         if content_type is None:
             raise _unknown(name)
-        return content_type
+        return content_type, None
     if name in _OPTIONAL:
         try:
             entry.encode(None)
         except ImportError as exc:
             raise _missing_library(name, exc) from exc
-    return entry.content_type
+    return entry.content_type, entry.content_encoding
 
 
 def _missing_library(name: str, error: ImportError) -> Exception:

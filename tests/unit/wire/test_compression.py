@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery.exceptions import DecodeError, ImproperlyConfigured
-from celery.wire.compression import compress, compress_result, content_type_of, decompress, expand_result
+from celery.wire.compression import compress, content_type_of, decompress, pack_result, unpack_result
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data/wire_vectors/results_redis_compressed.json").read_text())
 CONTENT_TYPES = {
@@ -72,21 +72,21 @@ def test_a_method_registered_with_kombu_is_used():
     "vector", [vector for vector in VECTORS["vectors"] if "decoded" in vector], ids=lambda vector: vector["key"]
 )
 def test_a_captured_compressed_result_is_read(vector):
-    assert json.loads(expand_result(b64decode(vector["value_b64"]))) == vector["decoded"]
+    assert json.loads(unpack_result(b64decode(vector["value_b64"]))) == vector["decoded"]
 
 
 def test_a_result_is_framed_as_captured():
     captured = b64decode(VECTORS["vectors"][0]["value_b64"])
-    framed = compress_result(expand_result(captured), "zlib")
+    framed = pack_result(unpack_result(captured), "zlib")
     assert framed.split(b"\x00")[:3] == captured.split(b"\x00")[:3]
-    assert expand_result(framed) == expand_result(captured)
+    assert unpack_result(framed) == unpack_result(captured)
 
 
 @given(st.binary().filter(lambda value: not value.startswith(b"\x00celery")))
 def test_a_plain_result_is_left_alone(value):
-    assert expand_result(value) == value
+    assert unpack_result(value) == value
 
 
 def test_a_broken_marked_result_is_a_decode_error():
     with pytest.raises(DecodeError):
-        expand_result(b"\x00celery-compressed\x00application/x-gzip")
+        unpack_result(b"\x00celery-compressed\x00application/x-gzip")

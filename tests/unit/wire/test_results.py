@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from celery.exceptions import ContentDisallowed, DecodeError, EncodeError
-from celery.wire.compression import compress_result
+from celery.wire.compression import pack_result
 from celery.wire.results import (
     ResultNode,
     decode_record,
@@ -77,8 +77,8 @@ def test_a_captured_record_is_built_from_its_parts(name):
     )
     built = make_record(
         captured["task_id"],
-        captured["status"],
         rebuilt["result"] if known else captured["result"],
+        captured["status"],
         now=datetime.fromisoformat(captured["date_done"]) if captured["date_done"] else NOW,
         traceback=captured["traceback"],
         children=captured["children"],
@@ -133,32 +133,32 @@ def test_a_captured_group_is_read_and_written_again(name):
 
 
 def test_only_a_finished_state_has_a_date():
-    assert make_record("i", "STARTED", {"pid": 1}, now=NOW)["date_done"] is None
-    assert make_record("i", "CUSTOM", None, now=NOW)["date_done"] is None
-    assert make_record("i", "REVOKED", None, now=NOW)["date_done"] == "2026-11-22T10:56:03.626726+00:00"
+    assert make_record("i", {"pid": 1}, "STARTED", now=NOW)["date_done"] is None
+    assert make_record("i", None, "CUSTOM", now=NOW)["date_done"] is None
+    assert make_record("i", None, "REVOKED", now=NOW)["date_done"] == "2026-11-22T10:56:03.626726+00:00"
 
 
 def test_an_exception_is_encoded_only_as_the_result_of_a_state_that_has_one():
-    assert make_record("i", "RETRY", KeyError("k"), now=NOW)["result"]["exc_type"] == "KeyError"
+    assert make_record("i", KeyError("k"), "RETRY", now=NOW)["result"]["exc_type"] == "KeyError"
     with pytest.raises(EncodeError, match=r"\['result'\]"):
-        encode_record(make_record("i", "SUCCESS", KeyError("k"), now=NOW))
+        encode_record(make_record("i", KeyError("k"), "SUCCESS", now=NOW))
 
 
 def test_a_record_keeps_rich_values_and_comes_back_with_its_exception():
-    record = make_record("i", "SUCCESS", {"when": NOW}, now=NOW, children=[task_tuple("c")])
+    record = make_record("i", {"when": NOW}, "SUCCESS", now=NOW, children=[task_tuple("c")])
     back = decode_record(encode_record(record))
     assert back["result"] == {"when": NOW}
     assert with_exception(back) is back
-    failed = with_exception(decode_record(encode_record(make_record("i", "FAILURE", ValueError("x"), now=NOW))))
+    failed = with_exception(decode_record(encode_record(make_record("i", ValueError("x"), "FAILURE", now=NOW))))
     assert repr(failed["result"]) == "ValueError('x')"
 
 
 @pytest.mark.parametrize("serializer", ["json", "pickle", "yaml", "msgpack"])
 def test_every_serializer_carries_a_failure(serializer):
-    record = make_record("i", "FAILURE", ValueError("x"), now=NOW, serializer=serializer)
+    record = make_record("i", ValueError("x"), "FAILURE", now=NOW, serializer=serializer)
     for payload in (
         encode_record(record, serializer),
-        compress_result(encode_record(record, serializer), "zlib"),
+        pack_result(encode_record(record, serializer), "zlib"),
     ):
         back = with_exception(decode_record(payload, serializer))
         assert repr(back["result"]) == "ValueError('x')"

@@ -17,7 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured
-from celery.wire.serializers import Serializer, can_encode, dumps, known_names, loads, register, resolve_accept
+from celery.wire.serializers import (
+    Serializer,
+    can_encode,
+    content_of,
+    dumps,
+    known_names,
+    loads,
+    register,
+    resolve_accept,
+)
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data/wire_vectors/json_types.json").read_text())
 ALL = resolve_accept(["json", "pickle", "yaml", "msgpack", "text"])
@@ -220,6 +229,11 @@ def test_an_accepted_type_that_nobody_knows_is_a_decode_error():
         loads(b"1", "x/unheard-of", "utf-8", frozenset({"x/unheard-of"}))
 
 
+def test_a_serializer_says_what_it_writes():
+    assert content_of("json") == ("application/json", "utf-8")
+    assert content_of("yaml") == ("application/x-yaml", "utf-8")
+
+
 def test_pickle_uses_the_protocol_of_peers():
     assert dumps({1}, "pickle") == (
         "application/x-python-serialize",
@@ -252,6 +266,7 @@ def test_a_serializer_registered_with_kombu_is_used():
     serialization.register("reversed", lambda o: o[::-1], lambda s: s.decode()[::-1], "x/reversed", "utf-8")
     try:
         assert dumps("abc", "reversed") == ("x/reversed", "utf-8", b"cba")
+        assert content_of("reversed") == ("x/reversed", None)
         assert resolve_accept(["reversed"]) == {"x/reversed"}
         assert loads(b"cba", "x/reversed", "utf-8", frozenset({"x/reversed"})) == "abc"
         assert "reversed" in known_names()
