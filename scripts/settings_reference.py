@@ -44,7 +44,7 @@ def sections() -> dict[str, list[str]]:
 def row(name: str, option: Option) -> str:
     """Return one line of a table."""
     marks = [mark for mark, holds in (("**not yet**", name not in ACTED_ON), ("*hidden*", is_secret(name))) if holds]
-    meaning = " ".join((option.doc, *marks)).replace("|", "\\|")
+    meaning = " ".join((option.doc, *marks)).replace("|", "\\|").replace("<", "&lt;")
     old = " ".join(f"`{spelling}`" for spelling in option.old)
     return f"| `{name}` | {option.type} | `{option.default!r}` | {meaning} | {old} |"
 
