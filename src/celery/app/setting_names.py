@@ -110,9 +110,9 @@ def misspelling(key: str, prefix: str = "") -> str | None:
     nearest = _nearest(stem, known)
     if nearest is not None:
         spelt = prefix + (nearest.upper() if prefix.isupper() else nearest) if stem != key else nearest
-        return f"Unknown setting {key!r}: did you mean {spelt!r}? As it stands it changes nothing."
+        return f"Unknown setting {key!r}: did you mean {spelt!r}?"
     if stem.startswith(_SETTING_WORDS):
-        return f"Unknown setting {key!r}: no setting has a name like it, so it changes nothing."
+        return f"Unknown setting {key!r}: unless an extension of yours reads it, it changes nothing."
     return None
 
 
