@@ -425,9 +425,7 @@ class Settings(MutableMapping[str, Any]):
         """Warn about each old name in use (CONF-012); return whether there was any."""
         old_names = sorted(self.deprecated_settings)
         for old in old_names:
-            warnings.warn(
-                f"The setting {old!r} has a new name, {NEW_NAMES[old]!r}.", CDeprecationWarning, stacklevel=2
-            )
+            warnings.warn(f"The setting {old!r} has a new name, {NEW_NAMES[old]!r}.", CDeprecationWarning, stacklevel=2)
         return bool(old_names)
 
     def value_set_for(self, key: str) -> bool:

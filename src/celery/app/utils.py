@@ -149,9 +149,7 @@ def find_app(
     return found
 
 
-def _app_in_module(
-    module: ModuleType, path: str, symbol_by_name: Callable[..., Any], imp: Callable[..., Any]
-) -> Any:
+def _app_in_module(module: ModuleType, path: str, symbol_by_name: Callable[..., Any], imp: Callable[..., Any]) -> Any:
     for name in ("app", "celery"):
         found = getattr(module, name, None)
         if found is not None and not isinstance(found, ModuleType):
