@@ -340,7 +340,7 @@ def _message(protocol: int, headers: Headers, args: Any, kwargs: Any, embed: Any
         raise InvalidTaskError(f"args of task {_title(complete)} must be a list, not {type(args).__name__}")
     if not isinstance(kwargs, dict) and kwargs is not None:
         raise InvalidTaskError(f"kwargs of task {_title(complete)} must be a mapping, not {type(kwargs).__name__}")
-    if not isinstance(embed, dict) and embed is not None:
+    if embed and not isinstance(embed, dict):
         raise InvalidTaskError(f"the embed of task {_title(complete)} must be a mapping, not {type(embed).__name__}")
     around = {name: embed.get(name) or None for name in _EMBED_NAMES} if embed else dict.fromkeys(_EMBED_NAMES)
     return TaskMessage(protocol, complete, list(args or ()), kwargs or {}, around)

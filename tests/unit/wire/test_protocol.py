@@ -71,6 +71,10 @@ CAPTURED = {
         f"worker-{number}-{vector['kind']}": from_redis(vector["raw"])
         for number, vector in enumerate(vectors("task_messages_worker_published_redis"))
     },
+    **{
+        f"chord-unlock-{number}": from_redis(vector["raw"])
+        for number, vector in enumerate(vectors("chord_unlock_redis"))
+    },
     **{f"amqp-{number}": from_amqp(frame) for number, frame in enumerate(vectors("task_messages_amqp"))},
 }
 V1 = {name: envelope for name, envelope in CAPTURED.items() if "task" not in envelope.headers}
@@ -287,6 +291,13 @@ def test_a_captured_message_is_read(name):
         assert [message.args, message.kwargs] == [list(body[0]), body[1]]
         assert message.embed == {part: value or None for part, value in body[2].items()}
         assert read_headers(envelope) == message.headers
+
+
+@pytest.mark.parametrize("frame", vectors("delayed_delivery_delivered_amqp"))
+def test_a_message_from_the_delay_ladder_is_read(frame):
+    message = read_task(from_amqp(frame), ACCEPT)
+    assert (message.task, message.args) == (frame["headers"]["task"], json.loads(frame["body"])[0])
+    assert header_time(message.headers, "eta") == datetime.fromisoformat(frame["headers"]["eta"])
 
 
 def json_message(headers, body, content_type="application/json", encoding="utf-8"):
