@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery.exceptions import ContentDisallowed, DecodeError, EncodeError, InvalidTaskError
@@ -468,6 +468,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(json_values), st.dictionaries(st.text(), json_values))
 def test_arguments_survive_the_trip(args, kwargs):
     sent = as_task_v2("i", "t", args, kwargs, origin="o", reply_to="q")
@@ -477,6 +478,7 @@ def test_arguments_survive_the_trip(args, kwargs):
 HEADER_NAMES = st.sampled_from(["task", "id", "eta", "retries", "compression", "stamps"])
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.dictionaries(HEADER_NAMES, json_values), json_values)
 def test_any_json_is_read_or_refused_in_a_known_way(headers, body):
     try:
