@@ -135,8 +135,6 @@ class Pidfile:
         path: Where.
     """
 
-    path: str | None = None
-
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)  # noqa: PTH100 - pathlib costs more to import
 
@@ -156,7 +154,7 @@ class Pidfile:
 
     def is_locked(self) -> bool:
         """Tell whether the file exists."""
-        return os.path.exists(self._path)  # noqa: PTH110 - pathlib costs more to import
+        return os.path.exists(self.path)  # noqa: PTH110 - pathlib costs more to import
 
     def release(self, *args: Any) -> None:
         """Remove the file."""
@@ -165,11 +163,6 @@ class Pidfile:
 
     __exit__ = release
 
-    @property
-    def _path(self) -> str:
-        assert self.path is not None
-        return self.path
-
     def read_pid(self) -> int | None:
         """Return the process number in the file; None if there is no file.
 
@@ -177,7 +170,7 @@ class Pidfile:
             ValueError: The file holds no number, or not a whole line.
         """
         try:
-            with open(self._path, encoding="ascii") as fh:  # noqa: PTH123 - pathlib costs more to import
+            with open(self.path, encoding="ascii") as fh:  # noqa: PTH123 - pathlib costs more to import
                 line = fh.readline()
         except FileNotFoundError:
             return None
@@ -188,7 +181,7 @@ class Pidfile:
     def remove(self) -> None:
         """Remove the file, if it is there and may be."""
         with ignore_errno("ENOENT", "EACCES"):
-            os.unlink(self._path)  # noqa: PTH108 - pathlib costs more to import
+            os.unlink(self.path)  # noqa: PTH108 - pathlib costs more to import
 
     def remove_if_stale(self) -> bool:
         """Remove the file if no other process of ours runs under it; tell whether the path is free now."""
@@ -215,7 +208,7 @@ class Pidfile:
     def write_pid(self) -> None:
         """Create the file with this process's number."""
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-        with os.fdopen(os.open(self._path, flags, PIDFILE_MODE), "w", encoding="ascii") as fh:
+        with os.fdopen(os.open(self.path, flags, PIDFILE_MODE), "w", encoding="ascii") as fh:
             fh.write(f"{os.getpid()}\n")
             fh.flush()
             os.fsync(fh.fileno())

@@ -63,7 +63,8 @@ def test_a_pidfile_of_a_living_process_stops_the_program(path, capsys):
 
 
 def test_a_pidlock_goes_when_the_process_ends(path):
-    code = f"from celery.platforms import create_pidlock; create_pidlock({str(path)!r}); print(open({str(path)!r}).read())"
+    held = repr(str(path))
+    code = f"from celery.platforms import create_pidlock; create_pidlock({held}); print(open({held}).read())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert run.stdout.strip().isdigit()
     assert not path.exists()

@@ -324,10 +324,10 @@ def regen(it: Iterable[T]) -> Sequence[T]:
 
 def _python_function(fun: Any) -> tuple[Any, bool]:
     """Find the function with a code object behind a callable; tell whether its first argument is given already."""
+    if hasattr(fun, "__func__"):  # a method also shows the attributes of its function
+        return _python_function(fun.__func__)[0], True
     if hasattr(fun, "__code__"):
         return fun, False
-    if hasattr(fun, "__func__"):
-        return _python_function(fun.__func__)[0], True
     if isinstance(fun, partial):
         return _python_function(fun.func)
     call = getattr(fun, "__init__" if isinstance(fun, type) else "__call__", None)

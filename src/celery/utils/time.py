@@ -55,12 +55,14 @@ class LocalTimezone(tzinfo):
     def _offset(self, dt: datetime | None) -> _time.struct_time:
         if dt is None:
             return _time.localtime()
-        # -1: the C library decides about summer time; in the hour that happens twice, fold does.
-        stamp = _time.mktime((*dt.timetuple()[:8], -1))
+        # Without its zone, or timetuple() would ask for the offset in turn. -1: the C library decides about summer
+        # time; in the hour that happens twice, fold does.
+        fields = dt.replace(tzinfo=None).timetuple()
+        stamp = _time.mktime((*fields[:8], -1))
         found = _time.localtime(stamp)
         if dt.fold:
             later = _time.localtime(stamp + 3600)
-            if later.tm_isdst != found.tm_isdst and later[:5] == dt.timetuple()[:5]:
+            if later.tm_isdst != found.tm_isdst and later[:5] == fields[:5]:
                 return later
         return found
 
@@ -78,7 +80,7 @@ class LocalTimezone(tzinfo):
 
     def fromutc(self, dt: datetime) -> datetime:
         """Return the local time of a time in UTC that carries this zone."""
-        stamp = calendar.timegm(dt.timetuple())
+        stamp = calendar.timegm(dt.replace(tzinfo=None).timetuple())
         local = _time.localtime(stamp)
         before = _time.localtime(stamp - 3600)
         repeated = before[:5] == local[:5] and before.tm_isdst != local.tm_isdst
