@@ -79,9 +79,11 @@ def redis_database() -> Iterator[str]:
             claim.write("in use")
             claim.flush()
             redis_commands(number, "FLUSHDB")
-            yield f"redis://127.0.0.1:{SERVICES['redis'].port}/{number}"
-            redis_commands(number, "FLUSHDB")
-            claim.truncate(0)
+            try:
+                yield f"redis://127.0.0.1:{SERVICES['redis'].port}/{number}"
+            finally:
+                redis_commands(number, "FLUSHDB")
+                claim.truncate(0)
             return
     raise RuntimeError(
         f"Redis databases {REDIS_DATABASES[0]} to {REDIS_DATABASES[-1]} are all in use; "
