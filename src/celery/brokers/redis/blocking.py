@@ -13,7 +13,7 @@ import contextlib
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery.brokers.redis import resp
 from celery.brokers.redis.address import tls_context
@@ -29,10 +29,16 @@ _CHUNK = 65536
 
 
 class Connection:
-    """One socket to one server."""
+    """One socket to one server.
 
-    def __init__(self, address: Address) -> None:
+    Args:
+        address: the server.
+        pushes: speak RESP3, in which subscriptions leave the connection free for other commands.
+    """
+
+    def __init__(self, address: Address, *, pushes: bool = False) -> None:
         self._address = address
+        self._pushes = pushes
         self._socket: socket.socket | None = None
         self._reader: Any = None
         self._used = 0.0
@@ -51,10 +57,16 @@ class Connection:
         """
         return resp.check(self._address, self.pipeline((command,), timeout=timeout)[0])
 
-    def pipeline(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Any]:
-        """The replies to many commands in one round trip; a refused one has a ReplyError as its reply."""
+    def pipeline(
+        self, commands: Sequence[Command], *, timeout: float | None = None, check: bool = False
+    ) -> list[Any]:
+        """The replies to many commands in one round trip.
+
+        A refused one has a ReplyError as its reply; with `check` the first of these is raised.
+        """
         self.send(commands, timeout=timeout)
-        return [self.read(timeout) for _ in commands]
+        replies = [self.read(timeout) for _ in commands]
+        return [resp.check(self._address, reply) for reply in replies] if check else replies
 
     def run(self, script: Script, *arguments: str | bytes | float) -> Any:
         """Run a script, which takes no KEYS, and give its reply."""
@@ -67,7 +79,7 @@ class Connection:
         """Write commands and wait for nothing; `read` gives their replies."""
         connected = self._ready(timeout)
         try:
-            connected.sendall(b"".join(map(resp.pack_command, commands)))
+            connected.sendall(b"".join(map(resp.pack, commands)))
         except OSError as error:
             self._fail(error)
         self._used = time.monotonic()
@@ -86,7 +98,7 @@ class Connection:
     def poll(self, timeout: float) -> Any:
         """Like `read`, but gives resp.NOTHING when the time is up, and the connection stays good."""
         if self._socket is None:
-            self._fail("the connection was closed")
+            raise resp.lost(self._address, "the connection was closed")
         deadline = time.monotonic() + timeout
         try:
             while (reply := self._reader.gets()) is resp.NOTHING:
@@ -126,27 +138,21 @@ class Connection:
         return self._socket
 
     def _alive(self) -> bool:
-        """Whether the idle connection can be used: nothing to read, and it answers if it was silent for long."""
+        """Whether the idle connection can be used: nothing to read, and an answer if it was silent for long."""
         assert self._socket is not None
-        if select.select((self._socket,), (), (), 0)[0] and not self._reader.has_data():
-            return self._pushed()
+        if self._pushes:
+            return True  # what waits in the socket may be a push; its reader sees the end of the connection
+        if select.select((self._socket,), (), (), 0)[0]:
+            return False  # the end of the connection: nobody has asked for anything else
         interval = self._address.health_check_interval
         if not interval or time.monotonic() - self._used < interval:
             return True
         try:
             self._socket.settimeout(self._address.connect_timeout)
-            self._socket.sendall(resp.pack_command(("PING",)))
+            self._socket.sendall(resp.pack(("PING",)))
             self._used = time.monotonic()
             return not isinstance(self.read(self._address.connect_timeout), resp.ReplyError)
         except Exception:  # noqa: BLE001 - whatever it was, a new connection will tell
-            return False
-
-    def _pushed(self) -> bool:
-        """Whether what came unasked is data (a subscription's) and not the end of the connection."""
-        assert self._socket is not None
-        try:
-            return self._address.tls is None and bool(self._socket.recv(1, socket.MSG_PEEK))
-        except OSError:
             return False
 
     def _connect(self) -> None:
@@ -155,7 +161,7 @@ class Connection:
         except OSError as error:
             self._fail(error)
         self._reader = resp.reader()
-        commands = resp.handshake(self._address, pushes=False)
+        commands = resp.handshake(self._address, pushes=self._pushes)
         try:
             for reply in self.pipeline(commands) if commands else ():
                 resp.check(self._address, reply)
@@ -163,7 +169,7 @@ class Connection:
             self.close()
             raise
 
-    def _fail(self, error: BaseException | str) -> None:
+    def _fail(self, error: BaseException | str) -> NoReturn:
         self.close()
         raise resp.lost(self._address, error) from (error if isinstance(error, BaseException) else None)
 

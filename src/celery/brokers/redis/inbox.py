@@ -82,8 +82,7 @@ class Inbox(base.Inbox):
         if self._routes.members(self._queue):
             if routing.expiry(self._queue) is None:
                 bind: list[Command] = self._routes.bind(self._queue)
-                for reply in self._connection.pipeline(bind):
-                    resp.check(self._address, reply)
+                self._connection.pipeline(bind, check=True)
             else:
                 self._connection.run(load("bind"), *self._routes.bind_expiring(self._queue))
         self._renew_at = time.monotonic() + routing.binding_life(self._queue) / 3000
@@ -99,7 +98,7 @@ class Inbox(base.Inbox):
             return self._arrived.popleft()
         if timeout <= 0:
             commands: list[Command] = [("RPOP", name) for name in self._lists]
-            replies = [resp.check(self._address, reply) for reply in self._connection.pipeline(commands)]
+            replies = self._connection.pipeline(commands, check=True)
             self._arrived.extend(reply for reply in replies if reply is not None)
             return self._arrived.popleft() if self._arrived else None
         reply = self._connection.call("BRPOP", *self._lists, timeout, timeout=timeout + self._address.timeout)

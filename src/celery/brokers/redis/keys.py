@@ -63,13 +63,13 @@ class Keys:
             number = 0
         return next((step for step in reversed(self.steps) if step <= number), self.steps[0])
 
-    def list(self, queue: str, step: int) -> str:
+    def lane(self, queue: str, step: int) -> str:
         """The list of one step of a queue."""
         return f"{self.prefix}{queue}{self.separator}{step}" if step else self.prefix + queue
 
     def lists(self, queue: str) -> list[str]:
         """All lists of a queue, the most urgent first."""
-        return [self.list(queue, step) for step in self.steps]
+        return [self.lane(queue, step) for step in self.steps]
 
     def bindings(self, exchange: str) -> str:
         """The set of an exchange's bindings."""

@@ -199,7 +199,7 @@ class Leases:
             # A peer holds a task with an eta in its hands until then; that this outlasts the timeout is no failure.
             waited = timed_out and message.envelope.headers.get("eta")
             text = envelope.marked(text, failed=failed and not waited)
-        return text, [keys.list(queue, step) for queue in queues]
+        return text, [keys.lane(queue, step) for queue in queues]
 
     async def _recipients(self, exchange: str, routing_key: str) -> list[str]:
         """The queues that a peer's record goes back to (wire.md 3.6)."""

@@ -258,7 +258,7 @@ class Receiver(base.Receiver):
 
     def _send_claim(self, stream: Stream, limit: int) -> _Claim:
         lanes = [
-            _Lane(queue, self._keys.list(queue, step), envelope.record_suffix(queue))
+            _Lane(queue, self._keys.lane(queue, step), envelope.record_suffix(queue))
             for step in self._keys.steps
             for queue in self._order
         ]

@@ -29,18 +29,25 @@ __all__ = (
     "check",
     "handshake",
     "lost",
-    "pack_command",
+    "pack",
     "reader",
     "refused",
 )
 
-Command = tuple[str | bytes | int | float, ...]
+Word = str | bytes | int | float
+Command = tuple[Word, ...]
 
 #: What a reader gives when it needs more data.
 NOTHING = object()
 
 #: Error replies that no new connection mends.
 _SETTINGS = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR DB index", "ERR invalid DB")
+
+
+def pack(command: Command) -> bytes:
+    """A command as bytes."""
+    packed: bytes = pack_command(command)  # type: ignore[arg-type] # its stub allows for one word only
+    return packed
 
 
 def reader() -> Any:

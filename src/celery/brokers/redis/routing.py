@@ -91,7 +91,7 @@ class Routes:
         else:
             names = self.recipients(exchange, key, members.get(exchange, ()))
         step = self._keys.step(message.properties.get("priority"))
-        pushes = [(self._keys.list(name, step), envelope.encode(message, exchange, key)) for name in names]
+        pushes = [(self._keys.lane(name, step), envelope.encode(message, exchange, key)) for name in names]
         return Posting(pushes, [], self._life(publish))
 
     def recipients(self, exchange: str, routing_key: str, members: Iterable[bytes]) -> list[str]:

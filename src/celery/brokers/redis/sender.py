@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery.brokers import base
-from celery.brokers.redis import address, dead, resp, routing
+from celery.brokers.redis import address, dead, routing
 from celery.brokers.redis.blocking import Connection
 from celery.brokers.redis.keys import Keys
 from celery.brokers.redis.scripts import load
@@ -53,8 +53,8 @@ class Sender(base.Sender):
         wanted = {publish.exchange for publish in batch if self._routes.needs_bindings(publish.exchange)}
         members = self._bindings(sorted(wanted), _remaining(deadline)) if wanted else {}
         commands = pushes([self._routes.post(publish, members) for publish in batch])
-        for reply in self._connection.pipeline(commands, timeout=_remaining(deadline)) if commands else ():
-            resp.check(self._address, reply)
+        if commands:
+            self._connection.pipeline(commands, timeout=_remaining(deadline), check=True)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Bind queues; a queue itself exists once a message waits in it."""
@@ -111,11 +111,11 @@ class Sender(base.Sender):
 
     def _bindings(self, exchanges: list[str], timeout: float | None) -> dict[str, Any]:
         commands: list[Command] = [("SMEMBERS", self._keys.bindings(exchange)) for exchange in exchanges]
-        replies = self._connection.pipeline(commands, timeout=timeout)
-        return {name: resp.check(self._address, reply) for name, reply in zip(exchanges, replies, strict=True)}
+        replies = self._connection.pipeline(commands, timeout=timeout, check=True)
+        return dict(zip(exchanges, replies, strict=True))
 
     def _all(self, commands: Sequence[Command]) -> list[Any]:
-        return [resp.check(self._address, reply) for reply in self._connection.pipeline(commands)]
+        return self._connection.pipeline(commands, check=True) if commands else []
 
 
 def pushes(postings: Iterable[routing.Posting]) -> list[Command]:

@@ -127,5 +127,5 @@ def _destination(
         return (DELAYED + receipt.tag, repr((settlement.until or 0.0) - visibility_timeout))
     if verdict is Verdict.DEAD:
         return (keys.dead(delivery.queue), dead.write(receipt.text, settlement.reason), dead.KEPT)
-    name = keys.list(delivery.queue, keys.step(delivery.envelope.properties.get("priority")))
+    name = keys.lane(delivery.queue, keys.step(delivery.envelope.properties.get("priority")))
     return (name, envelope.marked(receipt.text, failed=verdict is Verdict.LOST))

@@ -46,7 +46,7 @@ class Stream(asyncio.Protocol):
         if self.failure is not None:
             raise self.failure
         assert self._transport is not None
-        packed = [resp.pack_command(command) for command in commands]
+        packed = [resp.pack(command) for command in commands]
         futures: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
         self._waiting.extend(futures)
         self._transport.write(b"".join(packed))
@@ -57,7 +57,7 @@ class Stream(asyncio.Protocol):
         if self.failure is not None:
             raise self.failure
         assert self._transport is not None
-        self._transport.write(resp.pack_command(command))
+        self._transport.write(resp.pack(command))
 
     async def call(self, *command: str | bytes | float) -> Any:
         """The reply to a command.
