@@ -201,15 +201,10 @@ class AMQP:
         }
         if "countdown" in given or "expires" in given:
             given["now"] = app.now_utc()
-        if conf.task_protocol == 1:
-            for key in ("ignore_result", "replaced_task_nesting", "argsrepr", "kwargsrepr", "stamped_headers"):
-                given.pop(key, None)
-            build: Any = as_task_v1
-        else:
-            build = as_task_v2
-            given.update(origin=app.origin_name(), stamps=stamps, repr_maxlevels=conf.task_repr_maxlevels)
+        build = as_task_v1 if conf.task_protocol == 1 else as_task_v2
         envelope = build(
-            task_id, name, args, kwargs, reply_to=options.get("reply_to") or app.thread_oid, properties=properties, **given
+            task_id, name, args, kwargs, origin=app.origin_name(), reply_to=options.get("reply_to") or app.thread_oid,
+            stamps=stamps, repr_maxlevels=conf.task_repr_maxlevels, properties=properties, **given,
         )
         return Publish(
             envelope,

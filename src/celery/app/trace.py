@@ -31,7 +31,6 @@ from celery.app.outcome import Disposition, Outbox, Outcome
 from celery.exceptions import EncodeError, Ignore, Reject, Retry
 from celery.utils.log import get_logger
 from celery.utils.saferepr import saferepr
-from celery.wire.compression import decompress
 from celery.wire.envelope import Envelope
 from celery.wire.protocol import next_step, read_task
 from celery.wire.serializers import resolve_accept
@@ -188,12 +187,6 @@ class Tracer:
         self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Attempt:
         """Envelope -> Attempt. Raises what `read_task` raises, and NotRegistered."""
-        compression = envelope.headers.get("compression")
-        if compression:
-            envelope = Envelope(
-                envelope.headers, decompress(envelope.body, compression), envelope.content_type,
-                envelope.content_encoding, envelope.properties,
-            )  # fmt: skip
         message = read_task(envelope, self.accept)
         headers = message.headers
         plan = self.plan(headers["task"])

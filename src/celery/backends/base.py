@@ -126,15 +126,30 @@ class Backend:
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
     ) -> Meta:
         """The record of an attempt (wire.md 4.1), extended where `result_extended` asks for it."""
+        get = request.get if request is not None else _nothing
+        extended = None
+        if self.extended and request is not None:
+            extended = results.extended_fields(
+                get("task"),
+                get("args"),
+                get("kwargs"),
+                worker=get("hostname"),
+                retries=get("retries") or 0,
+                queue=(get("delivery_info") or {}).get("routing_key"),
+                stamped_headers=get("stamped_headers"),
+                stamps=get("stamps"),
+            )
         return results.make_record(
             task_id,
             self.encode_result(result, state),
             state,
+            now=datetime.datetime.now(datetime.UTC),
             traceback=traceback,
             children=self.current_task_children(request),
-            request=request,
-            extended=self.extended,
-            now=datetime.datetime.now(datetime.UTC),
+            group_id=get("group"),
+            parent_id=get("parent_id"),
+            extended=extended,
+            serializer=self.serializer,
         )
 
     def prepare_write(
@@ -641,6 +656,11 @@ class _RecordCache:
     def drop(self, key: str) -> None:
         with self._lock:
             self._records.pop(key, None)
+
+
+def _nothing(_name: str) -> Any:
+    """What a request that is not there says."""
+    return None
 
 
 def require(module: str, extra: str, wanted_by: str) -> ImproperlyConfigured:

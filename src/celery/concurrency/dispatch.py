@@ -1,0 +1,158 @@
+"""Which lane gets which jobs. Pure: no I/O, no clock.
+
+Rules
+    1. A lane is given more when it holds less than half of what it may hold: so hand-outs are batches, and it is
+       never idle while it waits for the next one.
+    2. It may hold `HANDOUT` seconds of measured work and `MOST` jobs; one job of a task not measured yet.
+    3. What waits is shared: no lane gets more than its part while another could begin at once.
+    4. Jobs that come back (recalled, or their child died before they began) go first.
+    5. A lane stuck behind a job that runs longer than a hand-out gets nothing, and what it holds is recalled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from celery.concurrency.base import HANDOUT, Handling, Job
+
+#: Jobs in one lane at most.
+MOST = 128
+#: Weight of the latest run in the running mean of a task's duration.
+_WEIGHT = 0.2
+#: Seconds that a job costs beside its body.
+_OVERHEAD = 0.000_03
+
+
+class Held(NamedTuple):
+    """A job in a lane."""
+
+    sequence: int
+    job: Job
+    handling: Handling
+    cost: float
+
+
+class Lane:
+    """One lane's books. The pool subclasses it, to add what carries the jobs."""
+
+    def __init__(self, capacity: int = 1) -> None:
+        #: Jobs that run at once; 1 is the sync lane.
+        self.capacity = capacity
+        self.held: dict[int, Held] = {}
+        self.load = 0.0
+        self.sequence = 0
+        #: Takes nothing now: not up yet, stuck, or about to end.
+        self.closed = False
+
+    def take(self, job: Job, handling: Handling, cost: float) -> Held:
+        """Enter a job that is handed out."""
+        self.sequence += 1
+        held = Held(self.sequence, job, handling, cost)
+        self.held[self.sequence] = held
+        self.load += cost
+        return held
+
+    def release(self, sequence: int) -> Held | None:
+        """A job is over, or came back."""
+        held = self.held.pop(sequence, None)
+        if held is not None:
+            self.load = self.load - held.cost if self.held else 0.0
+        return held
+
+    def release_all(self) -> list[Held]:
+        """The lane is gone."""
+        gone, self.held, self.load = list(self.held.values()), {}, 0.0
+        return gone
+
+
+class Dispatcher:
+    """What waits, and how long each task takes."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[Job, Handling]] = deque()
+        self.waiting_async: deque[tuple[Job, Handling]] = deque()
+        self._seconds: dict[str, float] = {}
+        #: Mean seconds of a sync job lately; None before the first.
+        self.mean: float | None = None
+
+    def measured(self, handling: Handling, runtime: float) -> None:
+        """A job took this long."""
+        seconds = runtime + _OVERHEAD
+        known = self._seconds.get(handling.task)
+        self._seconds[handling.task] = seconds if known is None else known + _WEIGHT * (seconds - known)
+        if not handling.is_async:
+            self.mean = seconds if self.mean is None else self.mean + _WEIGHT / 4 * (seconds - self.mean)
+
+    def cost(self, handling: Handling) -> float:
+        """What a job is expected to take; a whole hand-out when nothing is known."""
+        return self._seconds.get(handling.task, HANDOUT)
+
+    def add(self, jobs: Iterable[tuple[Job, Handling]]) -> None:
+        """These wait."""
+        for item in jobs:
+            (self.waiting_async if item[1].is_async else self.waiting).append(item)
+
+    def put_back(self, jobs: Sequence[Held]) -> None:
+        """These came back, and go first."""
+        for held in reversed(jobs):
+            (self.waiting_async if held.handling.is_async else self.waiting).appendleft((held.job, held.handling))
+
+    def remove(self, number: int) -> bool:
+        """Take a waiting job out."""
+        for queue in (self.waiting, self.waiting_async):
+            for item in queue:
+                if item[0].number == number:
+                    queue.remove(item)
+                    return True
+        return False
+
+    def assign(self, lanes: Sequence[Lane]) -> list[tuple[Lane, list[Held]]]:
+        """Hand-outs for the sync lanes."""
+        waiting = self.waiting
+        open_lanes = [lane for lane in lanes if not lane.closed and lane.load < HANDOUT / 2 and len(lane.held) < MOST / 2]
+        if not waiting or not open_lanes:
+            return []
+        open_lanes.sort(key=lambda lane: lane.load)
+        share = -(-len(waiting) // len(open_lanes))
+        handed = []
+        for lane in open_lanes:
+            batch: list[Held] = []
+            while waiting and len(batch) < share and len(lane.held) < MOST:
+                job, handling = waiting[0]
+                cost = self.cost(handling)
+                if lane.held and lane.load + cost > HANDOUT:
+                    break
+                waiting.popleft()
+                batch.append(lane.take(job, handling, cost))
+            if batch:
+                handed.append((lane, batch))
+        return handed
+
+    def assign_async(self, lanes: Sequence[Lane]) -> list[tuple[Lane, list[Held]]]:
+        """Hand-outs for the async lanes: each up to its capacity, the emptiest first."""
+        waiting = self.waiting_async
+        handed: dict[Lane, list[Held]] = {}
+        open_lanes = [lane for lane in lanes if not lane.closed and len(lane.held) < lane.capacity]
+        while waiting and open_lanes:
+            lane = min(open_lanes, key=lambda each: len(each.held))
+            job, handling = waiting.popleft()
+            handed.setdefault(lane, []).append(lane.take(job, handling, 0.0))
+            if len(lane.held) >= lane.capacity:
+                open_lanes.remove(lane)
+        return list(handed.items())
+
+    def room(self, sync_lanes: Sequence[Lane], async_lanes: Sequence[Lane]) -> int:
+        """How many more jobs would keep the lanes busy for about two hand-outs."""
+        open_sync = [lane for lane in sync_lanes if not lane.closed]
+        unfinished = sum(len(lane.held) for lane in open_sync) + len(self.waiting)
+        if self.mean is None:
+            wanted = 2 * len(open_sync)
+        elif self.mean > HANDOUT:
+            # Long tasks: one for each lane; the next is fetched when one ends.
+            wanted = len(open_sync)
+        else:
+            wanted = len(open_sync) * min(3 * MOST, max(2, int(2 * HANDOUT / self.mean)))
+        free = sum(lane.capacity - len(lane.held) for lane in async_lanes if not lane.closed)
+        return wanted - unfinished + max(0, free - len(self.waiting_async))
