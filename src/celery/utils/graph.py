@@ -145,10 +145,8 @@ class DependencyGraph:
 
     def repr_node(self, obj: Any, level: int = 1, fmt: str = "{0}({1})") -> str:
         """Return a node and what it depends on as an indented list."""
-        lines = [fmt.format(obj, self.valency_of(obj))]
-        for dependency in self.adjacent.get(obj, ()):
-            lines.append(" " * 4 * level + self.repr_node(dependency, level + 1, fmt))
-        return "\n".join(lines)
+        below = (" " * 4 * level + self.repr_node(other, level + 1, fmt) for other in self.adjacent.get(obj, ()))
+        return "\n".join([fmt.format(obj, self.valency_of(obj)), *below])
 
 
 class GraphFormatter:

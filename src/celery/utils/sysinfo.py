@@ -94,7 +94,7 @@ def cgroup_cpu_quota() -> float | None:
 class CpuBudget(NamedTuple):
     """How many processors to plan with, and why."""
 
-    count: int
+    count: int  # type: ignore[assignment] # the documented name hides the method of tuple
     available: int
     quota: float | None
 
