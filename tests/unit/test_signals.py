@@ -59,7 +59,7 @@ def test_a_receiver_hears_only_the_sender_it_asked_for(signal):
 
 def test_names_as_senders_compare_by_value(signal):
     signal.connect(sender="proj.add")(echo)
-    assert signal.send("".join(["proj", ".add"]), what=2) == [(echo, 2)]
+    assert signal.send(str(b"proj.add", "ascii"), what=2) == [(echo, 2)]
 
 
 def test_disconnecting_says_whether_there_was_a_connection(signal):
