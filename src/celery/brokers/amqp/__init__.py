@@ -1,1 +1,34 @@
-"""RabbitMQ: our own AMQP 0-9-1, pure protocol first (fields, methods, frames, connection), I/O on top."""
+"""The RabbitMQ broker: our own AMQP 0-9-1, shared with Celery 5.7 peers (wire.md section 2).
+
+fields, methods, frames     the encoding: values and tables, the method table, frames and contents (no I/O)
+events, errors, connection  one connection as a state machine: bytes in, events out (no I/O)
+address                     where the server is, how to log in, and what its refusals mean
+messages                    Publish and Delivery <-> AMQP's names and properties; the delay ladder's keys (no I/O)
+declarations                queues and the delay ladder as methods to call (no I/O)
+blocking, streaming         a connection over a socket, and over asyncio
+sender, inbox               publishing and reading blockingly
+receiver, publisher, acks   consuming in a worker
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celery.brokers.amqp.receiver import Receiver
+    from celery.brokers.amqp.sender import Sender
+
+__all__ = ("Receiver", "Sender")
+
+
+def __getattr__(name: str) -> Any:
+    """Find a half on first use: producers never import asyncio (PEP 562)."""
+    if name == "Sender":
+        from celery.brokers.amqp.sender import Sender
+
+        return Sender
+    if name == "Receiver":
+        from celery.brokers.amqp.receiver import Receiver
+
+        return Receiver
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

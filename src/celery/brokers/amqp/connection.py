@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from celery.brokers.amqp.errors import ProtocolError, StateError
@@ -73,6 +74,11 @@ _CLIENT_PROPERTIES = {
     },
 }
 _ADDRESSES_KEPT = 1024
+
+#: A whole frame of basic.ack or basic.reject: delivery tag and one bit.
+_pack_settlement = Struct(">BHI4sQ?B").pack
+_ACK = METHODS["basic.ack"].id
+_REJECT = METHODS["basic.reject"].id
 
 #: What start-ok carries, by mechanism.
 _RESPONSES: dict[str, Callable[[str, str], bytes]] = {
@@ -245,9 +251,17 @@ class Connection:
         channel.unconfirmed[channel.published] = None
         return channel.published
 
-    def unconfirmed(self, number: int) -> list[int]:
-        """Numbers of the publishes on a channel that the server has not answered for, ascending."""
-        return list(self._channels[number].unconfirmed) if number in self._channels else []
+    def unconfirmed(self, number: int) -> int:
+        """How many publishes on a channel the server has not answered for."""
+        return len(self._channels[number].unconfirmed) if number in self._channels else 0
+
+    def ack(self, number: int, delivery_tag: int, *, multiple: bool = False) -> None:
+        """Settle a delivery, or with `multiple` every one up to it."""
+        self._out.append(_pack_settlement(METHOD, number, 13, _ACK, delivery_tag, multiple, 0xCE))
+
+    def reject(self, number: int, delivery_tag: int, *, requeue: bool) -> None:
+        """Give a delivery back to its queue, or (not `requeue`) to the queue's dead-letter exchange."""
+        self._out.append(_pack_settlement(METHOD, number, 13, _REJECT, delivery_tag, requeue, 0xCE))
 
     def close_channel(self, number: int) -> None:
         """Close a channel; a Reply channel.close-ok follows."""

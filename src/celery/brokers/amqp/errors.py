@@ -1,9 +1,15 @@
 """What goes wrong between an AMQP server and us.
 
-The driver turns these into `celery.exceptions.OperationalError` and `ImproperlyConfigured` (broker contract, rule 5).
+The driver turns these into `celery.exceptions.OperationalError` and `ImproperlyConfigured` (broker contract, rule 5;
+see `address`).
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from celery.brokers.amqp.events import ChannelClosed
 
 
 class AmqpError(Exception):
@@ -16,3 +22,11 @@ class ProtocolError(AmqpError):
 
 class StateError(AmqpError):
     """We asked for something that the state of the connection or the channel does not allow."""
+
+
+class ChannelError(AmqpError):
+    """The server closed the channel of a call instead of answering it."""
+
+    def __init__(self, event: ChannelClosed) -> None:
+        super().__init__(event.text)
+        self.event = event

@@ -1,0 +1,116 @@
+"""Messages between our records and AMQP: properties, delivery counts, the keys of the delay ladder.
+
+What a message carries for us alone
+    x-delivery-count   how often it was handed out and its process died (quorum queues count for themselves)
+    x-celery-until     when a message on its way through the delay ladder is due, as unix seconds: the ladder knows
+                       whole seconds only, the receiver waits out the rest
+
+Delay ladder (wire.md 2.5): a routing key begins with the delay in seconds as 28 binary digits, dot by dot. Peers put
+the original key behind them; we come from a queue and go back to it, so ours is `celery-queue.<queue>`, which only
+that queue is bound for. The digits are stripped on arrival, whoever sent it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from celery.wire.envelope import Envelope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celery.brokers.base import Publish
+    from celery.brokers.topology import Queue
+
+DELIVERY_COUNT = "x-delivery-count"
+UNTIL = "x-celery-until"
+
+LEVELS = 28
+#: The longest delay, in seconds, that the digits can say.
+LONGEST_DELAY = 2**LEVELS - 1
+LADDER_ENTRY = f"celery_delayed_{LEVELS - 1}"
+LADDER_EXIT = "celery_delayed_delivery"
+
+_DIGITS = re.compile(rf"(?:[01]\.){{{LEVELS}}}")
+_OWN_KEY = "celery-queue."
+#: Headers of RabbitMQ's dead-lettering, which grow with every stage and are not to be sent again (wire.md 1.2).
+_DEATHS = ("x-death", "x-first-death-", "x-last-death-")
+
+
+def properties_of(envelope: Envelope) -> dict[str, Any]:
+    """The basic properties, headers among them, that carry an envelope."""
+    return {
+        **envelope.properties,
+        "content_type": envelope.content_type,
+        "content_encoding": envelope.content_encoding,
+        "headers": envelope.headers,
+    }
+
+
+def envelope_of(properties: dict[str, Any], body: bytes) -> Envelope:
+    """The envelope that basic properties (taken over, not copied) and a body make."""
+    pop = properties.pop
+    return Envelope(pop("headers", {}), body, pop("content_type", None), pop("content_encoding", None), properties)
+
+
+def failures_of(headers: Mapping[str, Any]) -> int:
+    """How often the message was handed out in vain."""
+    count = headers.get(DELIVERY_COUNT)
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def due_time(headers: Mapping[str, Any]) -> float | None:
+    """When a message from the ladder is due; None: now."""
+    until = headers.get(UNTIL)
+    return float(until) if isinstance(until, (int, float)) else None
+
+
+def again(envelope: Envelope, **headers: Any) -> Envelope:
+    """The envelope as it is sent once more: without the traces of dead-lettering, and with these headers."""
+    kept = {name: value for name, value in envelope.headers.items() if not name.startswith(_DEATHS) and name != UNTIL}
+    return Envelope(
+        kept | headers, envelope.body, envelope.content_type, envelope.content_encoding, envelope.properties
+    )
+
+
+def delayed(envelope: Envelope, until: float) -> Envelope:
+    """The envelope for the ladder. Its time to live would cut the stages short; the `expires` header says it too."""
+    sent = again(envelope, **{UNTIL: until})
+    lasting = {name: value for name, value in sent.properties.items() if name != "expiration"}
+    return Envelope(sent.headers, sent.body, sent.content_type, sent.content_encoding, lasting)
+
+
+def delay_key(delay: float, routing_key: str) -> str:
+    """The key that lets a message out of the ladder after `delay` whole seconds (rounded down)."""
+    seconds = min(int(delay), LONGEST_DELAY)
+    return ".".join(f"{seconds:0{LEVELS}b}") + "." + routing_key
+
+
+def own_key(queue: str) -> str:
+    """Behind the digits: leads from the ladder's exit to one queue."""
+    return _OWN_KEY + queue
+
+
+def origin_of(exchange: str, routing_key: str) -> tuple[str, str]:
+    """Exchange and routing key as they were before the ladder."""
+    if exchange != LADDER_EXIT:
+        return exchange, routing_key
+    key = _DIGITS.sub("", routing_key, count=1) if _DIGITS.match(routing_key) else routing_key
+    return ("", key.removeprefix(_OWN_KEY)) if key.startswith(_OWN_KEY) else (exchange, key)
+
+
+def takes_ladder(publish: Publish, delay: float) -> bool:
+    """Whether a producer sends a message through the ladder (ROUTE-027): quorum queue, exchange not direct."""
+    queue = publish.queue
+    return queue is not None and delay >= 1 and uses_ladder(queue) and publish.exchange == queue.exchange.name
+
+
+def uses_ladder(queue: Queue) -> bool:
+    """Whether peers expect the queue to be bound to the ladder's exit by its own key."""
+    return is_quorum(queue) and bool(queue.exchange.name) and queue.exchange.type not in {"direct", "fanout"}
+
+
+def is_quorum(queue: Queue) -> bool:
+    """Whether the queue is declared as a quorum queue."""
+    return (queue.queue_arguments or {}).get("x-queue-type") == "quorum"

@@ -1,0 +1,220 @@
+"""The publishing half of the RabbitMQ broker.
+
+Channels, each opened when first needed and again after an error: one for plain publishes, one in confirm mode, and
+a passing one for every declaration and question, because a refused one costs its channel.
+
+A plain publish has no answer. That the server refused one (an exchange that does not exist) is seen when the sender
+is used next, and logged: whoever has to know asks for confirmation.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import exceptions
+from celery.brokers import base
+from celery.brokers.amqp import address, declarations, messages
+from celery.brokers.amqp.blocking import Link
+from celery.brokers.amqp.errors import ChannelError
+from celery.brokers.amqp.events import ChannelClosed, Confirmed, Returned
+from celery.brokers.amqp.fields import FieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from celery.brokers.amqp.declarations import Call
+    from celery.brokers.amqp.events import Event, Reply
+    from celery.brokers.topology import Queue
+
+logger = logging.getLogger(__name__)
+
+CAPABILITIES = base.Capabilities(name="amqp", max_priority=255, high_priority_first=True, confirms=True)
+
+#: Messages written in one go, between two looks at what the server says.
+_AT_ONCE = 256
+_NOT_FOUND = 404
+_ACCESS_REFUSED = 403
+
+
+class Sender(base.Sender):
+    """Publishes over one socket.
+
+    Args:
+        url: one broker URL.
+        options: transport options and connection settings (`celery.brokers.amqp.address`).
+    """
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self._address = address.read(url, options)
+        self._link = Link(self._address, self._on_event)
+        self._declared: dict[str, Queue] = {}
+        self._laddered: set[str] = set()
+        #: Channel numbers, by whether they confirm.
+        self._channels: dict[bool, int] = {}
+        #: What the server said against the publishes of this call.
+        self._objections: list[str] = []
+
+    def publish(self, batch: Sequence[base.Publish], *, confirm: bool = False, timeout: float | None = None) -> None:
+        """Send all, in order.
+
+        Raises:
+            EncodeError: a header or property does not fit into AMQP; what came before it was sent.
+            OperationalError: see the contract; with `confirm` also when the server refused a message.
+        """
+        deadline = self._ready(timeout)
+        for publish in batch:
+            if publish.queue is not None and self._declared.get(publish.queue.name) is not publish.queue:
+                self._declare(publish.queue, deadline)
+        plan = [self._place(publish, deadline) for publish in batch]
+        channel = self._channel(confirm, deadline)
+        link, connection = self._link, self._link.connection
+        self._objections.clear()
+        for start in range(0, len(batch), _AT_ONCE):
+            if start:
+                link.poll()
+            for exchange, routing_key, envelope, mandatory in plan[start : start + _AT_ONCE]:
+                try:
+                    connection.publish(
+                        channel,
+                        exchange,
+                        routing_key,
+                        messages.properties_of(envelope),
+                        envelope.body,
+                        mandatory=mandatory,
+                    )
+                except FieldError as error:
+                    link.flush(deadline)
+                    raise exceptions.EncodeError(f"A message for {routing_key!r} cannot be sent: {error}") from error
+            link.flush(deadline)
+        if confirm:
+            link.wait(lambda: not connection.unconfirmed(channel), deadline)
+            if self._objections:
+                raise self._address.lost("; ".join(dict.fromkeys(self._objections)))
+
+    def declare(self, queues: Sequence[Queue]) -> None:
+        """Create what does not exist; on a channel of its own, all in one round trip.
+
+        Raises:
+            ImproperlyConfigured: the server has a queue or exchange otherwise; its text says which argument differs.
+        """
+        deadline = self._ready(None)
+        for queue in queues:
+            self._declared.pop(queue.name, None)
+            self._declare(queue, deadline)
+
+    def purge(self, queue: str) -> int:
+        """Delete what waits in the queue; 0 for one that does not exist."""
+        return self._ask("queue.purge", queue=queue)
+
+    def length(self, queue: str) -> int:
+        """How many messages wait in the queue now; 0 for one that does not exist."""
+        return self._ask("queue.declare", queue=queue, passive=True)
+
+    def inbox(self, queue: Queue) -> base.Inbox:
+        """Read a private queue over a connection of its own."""
+        from celery.brokers.amqp.inbox import Inbox
+
+        return Inbox(self._address, queue)
+
+    def dead_letters(self, queue: str, limit: int = 100) -> list[base.DeadLetter]:  # noqa: ARG002
+        """Nothing: refused messages go to the queue's own dead-letter exchange, which is the operator's to read."""
+        return []
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._link.close()
+
+    # -- inner ------------------------------------------------------------------
+
+    def _ready(self, timeout: float | None) -> float:
+        """Connect unless connected; returns the deadline of this call."""
+        deadline = self._link.deadline(timeout)
+        if self._link.ready(deadline):
+            self._channels.clear()
+            self._declared.clear()
+            self._laddered.clear()
+        return deadline
+
+    def _channel(self, confirm: bool, deadline: float) -> int:
+        number = self._channels.get(confirm)
+        if number is None:
+            number = self._link.open_channel(deadline)
+            if confirm:
+                self._link.calls(number, [("confirm.select", {})], deadline)
+            self._channels[confirm] = number
+        return number
+
+    def _place(self, publish: base.Publish, deadline: float) -> tuple[str, str, Any, bool]:
+        """Where a message is sent to, and as what: itself, or into the delay ladder."""
+        delay = 0.0 if publish.until is None else publish.until - time.time()
+        if not messages.takes_ladder(publish, delay):
+            return publish.exchange, publish.routing_key, publish.envelope, publish.mandatory
+        assert publish.queue is not None
+        assert publish.until is not None
+        if publish.queue.name not in self._laddered:
+            calls = [] if self._laddered else declarations.ladder_calls(self._address.ladder_type)
+            self._call([*calls, *declarations.ladder_queue_calls(publish.queue)], deadline)
+            self._laddered.add(publish.queue.name)
+        key = messages.delay_key(delay, publish.routing_key)
+        return messages.LADDER_ENTRY, key, messages.delayed(publish.envelope, publish.until), publish.mandatory
+
+    def _declare(self, queue: Queue, deadline: float) -> None:
+        if self._declared.get(queue.name) != queue:
+            try:
+                self._call(declarations.producer_calls(queue), deadline)
+            except ChannelError as error:
+                if error.event.code != _ACCESS_REFUSED:
+                    raise self._address.refused(error.event) from None
+                self._check_exists(queue, error, deadline)
+        self._declared[queue.name] = queue
+
+    def _check_exists(self, queue: Queue, refusal: ChannelError, deadline: float) -> None:
+        """An account without the right to declare can still send to what exists."""
+        try:
+            self._call(declarations.passive_calls(queue), deadline)
+        except ChannelError:
+            raise self._address.refused(refusal.event) from None
+
+    def _call(self, calls: Sequence[Call], deadline: float) -> list[Reply]:
+        """Call methods on a passing channel."""
+        if not calls:
+            return []
+        number = self._link.open_channel(deadline)
+        replies = self._link.calls(number, calls, deadline)
+        self._link.close_channel(number, deadline)
+        return replies
+
+    def _ask(self, method: str, **arguments: Any) -> int:
+        deadline = self._ready(None)
+        try:
+            (reply,) = self._call([(method, arguments)], deadline)
+        except ChannelError as error:
+            if error.event.code == _NOT_FOUND:
+                return 0
+            raise self._address.refused(error.event) from None
+        return int(reply.arguments["message_count"])
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Confirmed(accepted=False):
+                self._objections.append(f"{len(event.numbers)} messages were refused; is the queue full?")
+            case Returned():
+                # Somebody deleted the queue: the next publish declares it again.
+                self._declared.clear()
+                self._objections.append(f"no queue takes {event.routing_key!r} of exchange {event.exchange!r}")
+            case ChannelClosed():
+                owner = next((confirm for confirm, number in self._channels.items() if number == event.channel), None)
+                if owner is None:
+                    return
+                del self._channels[owner]
+                self._objections.append(event.text)
+                if not owner:
+                    logger.error(
+                        "RabbitMQ at %s refused a message that was sent before: %s", self._address.url, event.text
+                    )
+            case _:
+                return
