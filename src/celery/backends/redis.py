@@ -1,8 +1,8 @@
 """Results on a Redis server, under the keys and channels of wire.md 4.4.
 
-Storing is one script: the check for a final record, the write, the publish. A worker whose broker is the same server does
-it while it settles (`Receiver.share`), another one through `write`. Whoever waits is subscribed to the channel that is
-named like the record's key.
+Storing is one script: the check for a final record, the write, the publish. A worker whose broker is the same server
+does it while it settles (`Receiver.share`), another one through `write`. Whoever waits is subscribed to the channel
+that is named like the record's key.
 
 Connections: each thread has one of its own for blocking calls, and notices when it lives in a forked process; each
 watcher has one; the writer of a worker has one. A blocking call is tried again by the `retry_policy` of
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from celery.backends.asynchronous import Watcher
     from celery.brokers.base import ResultWrite
     from celery.brokers.redis.address import Address
+    from celery.brokers.redis.scripts import Script
     from celery.brokers.redis.streaming import Stream
 
 #: ROUTE-039.
@@ -93,29 +94,36 @@ class RedisBackend(KeyValueStoreBackend):
     # -- keys and values
 
     def get(self, key: str) -> bytes | None:
+        """The value, or None."""
         found: bytes | None = self._call("GET", key)
         return found
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values in order, None where there is none."""
         found: list[bytes | None] = self._call("MGET", *keys) if keys else []
         return found
 
     def set(self, key: str, value: bytes) -> None:
+        """Store a value for `result_expires` seconds, and publish it."""
         self._set_with_state(key, value, "")
 
     def delete(self, key: str) -> None:
+        """Delete a key."""
         self._call("DEL", key)
 
     def incr(self, key: str) -> int:
+        """Add one, atomically; the new value."""
         return int(self._call("INCR", key))
 
     def expire(self, key: str, value: float) -> bool:
+        """Let a key vanish after `value` seconds."""
         return bool(self._call("PEXPIRE", key, int(value * 1000)))
 
     def _set_with_state(self, key: str, value: bytes, state: str) -> None:
         seconds = self._seconds(state)
         write = ("SETEX", key, seconds, value) if seconds else ("SET", key, value)
-        self._retried(lambda link: link.pipeline((("MULTI",), write, ("PUBLISH", key, value), ("EXEC",)), check=True))
+        commands = (("MULTI",), write, ("PUBLISH", key, value), ("EXEC",))
+        self._retried(lambda link: link.pipeline(commands, check=True))
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None, **_: Any
@@ -124,8 +132,7 @@ class RedisBackend(KeyValueStoreBackend):
         pending = [(self.get_key_for_task(task_id), self._seconds(state), value, state)]
         known: dict[str, bytes] = {}
         while pending:
-            arguments = _arguments(pending, known)
-            undecided = self._retried(lambda link, words=arguments: link.run(load("store"), *words))
+            undecided = self._run(load("store"), _arguments(pending, known))
             pending = self._replaceable(pending, undecided, known)
         return result
 
@@ -157,6 +164,9 @@ class RedisBackend(KeyValueStoreBackend):
     def _call(self, *command: str | bytes | float) -> Any:
         return self._retried(lambda link: link.call(*command))
 
+    def _run(self, script: Script, arguments: Sequence[str | bytes | int]) -> Any:
+        return self._retried(lambda link: link.run(script, *arguments))
+
     def _retried(self, operation: Callable[[Connection], T]) -> T:
         """What the operation gives, tried again by the retry policy while the connection fails."""
         policy = self._retry
@@ -181,14 +191,17 @@ class RedisBackend(KeyValueStoreBackend):
         """Nothing: the connection of a child is kept for its next task."""
 
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
+        """Whether the store was out of reach, or refused for now."""
         return isinstance(exc, exceptions.OperationalError)
 
     # -- the worker's way
 
     async def open_writer(self) -> None:
+        """Connect."""
         await self._writer()
 
     async def write(self, batch: Sequence[ResultWrite]) -> None:
+        """Store many records in one round trip."""
         stream = await self._writer()
         pending: list[_Value] = [
             (self.get_key_for_task(write.task_id), self._seconds(write.state), self._packed(write), write.state)
@@ -200,6 +213,7 @@ class RedisBackend(KeyValueStoreBackend):
             pending = self._replaceable(pending, undecided, known)
 
     async def close_writer(self) -> None:
+        """Disconnect."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
@@ -218,6 +232,7 @@ class RedisBackend(KeyValueStoreBackend):
     # -- waiting
 
     def make_watcher(self) -> Watcher:
+        """A watcher with a connection of its own."""
         return RedisWatcher(
             self.address,
             key=self.get_key_for_task,

@@ -68,6 +68,7 @@ class RedisWatcher(Watcher):
         self._closed = False
 
     def add(self, task_ids: Iterable[str]) -> None:
+        """Watch these too."""
         keys = {self._key(task_id).encode() for task_id in task_ids}
         with self._lock:
             self._watched |= keys
@@ -75,6 +76,7 @@ class RedisWatcher(Watcher):
             self._stale -= keys
 
     def discard(self, task_ids: Iterable[str]) -> None:
+        """Stop watching these."""
         keys = {self._key(task_id).encode() for task_id in task_ids}
         with self._lock:
             self._watched -= keys
@@ -82,6 +84,7 @@ class RedisWatcher(Watcher):
             self._stale |= keys
 
     def drain(self, timeout: float) -> list[Meta]:
+        """Wait up to `timeout` seconds for records."""
         deadline = time.monotonic() + timeout
         give_up: float | None = None
         while True:
@@ -101,6 +104,7 @@ class RedisWatcher(Watcher):
                 select.select((self._woken,), (), (), min(0.2, deadline - now))
 
     def wake(self) -> None:
+        """Make `drain` return."""
         with self._lock:
             if not self._closed:
                 try:
@@ -109,6 +113,7 @@ class RedisWatcher(Watcher):
                     return  # full: it will wake as it is
 
     def close(self) -> None:
+        """Disconnect."""
         with self._lock:
             if self._closed:
                 return
@@ -150,15 +155,14 @@ class RedisWatcher(Watcher):
                 self._fresh |= self._watched
             fresh, self._fresh = sorted(self._fresh), set()
             stale, self._stale = sorted(self._stale & self._subscribed), set()
-        commands: list[Command] = []
-        for keys in _parts([key for key in fresh if key not in self._subscribed]):
-            commands.append(("SUBSCRIBE", *keys))
-        for keys in _parts(fresh):
-            commands.append(("MGET", *keys))
-            self._asked.append(now)
+        new = [key for key in fresh if key not in self._subscribed]
+        looks: list[Command] = [("MGET", *keys) for keys in _parts(fresh)]
+        commands: list[Command] = [("SUBSCRIBE", *keys) for keys in _parts(new)]
+        commands += looks
         commands.extend(("UNSUBSCRIBE", *keys) for keys in _parts(stale))
-        if fresh:
+        if looks:
             self._looked = now
+            self._asked.extend(now for _ in looks)
         self._subscribed.update(fresh)
         self._subscribed.difference_update(stale)
         if commands:

@@ -1,9 +1,9 @@
 """Who holds what, and what happens when its holder is gone.
 
 Vocabulary
-    A *worker* here is one open Receiver, under an id of its own. It *holds* the tags in its held set, each with an entry
-    in `unacked` and `unacked_index`. Its *lease* is its score in `celeriac.workers`, the moment when it counts as
-    dead; a living one moves that moment on. What it *started* lies in its started hash.
+    A *worker* here is one open Receiver, under an id of its own. It *holds* the tags in its held set, each with an
+    entry in `unacked` and `unacked_index`. Its *lease* is its score in `celeriac.workers`, the moment when it counts
+    as dead; a living one moves that moment on. What it *started* lies in its started hash.
 
 Rules
     1. The lease is renewed by the loop that runs no user code. Every worker looks once a second, in the same script,
@@ -34,7 +34,6 @@ from celery.brokers.redis.scripts import load
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from celery.brokers.redis.address import Address
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.routing import Routes
     from celery.brokers.redis.streaming import Stream

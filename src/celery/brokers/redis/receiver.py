@@ -1,9 +1,9 @@
 """The consuming half of the Redis broker.
 
-One connection carries everything. How it waits, without popping and at no cost while idle: a claim that found nothing is
-followed by an EXISTS over the lists, which the server has been asked to track (`CLIENT TRACKING`, opt-in); it then
-tells us, once, when one of them changes, and we claim again. Any number of queues and priority steps wait so at once, a
-peer blocked in BRPOP is served as ever, and no message is in nobody's care at any moment. Where a server does not
+One connection carries everything. How it waits, without popping and at no cost while idle: a claim that found nothing
+is followed by an EXISTS over the lists, which the server has been asked to track (`CLIENT TRACKING`, opt-in); it then
+tells us, once, when one of them changes, and we claim again. Any number of queues and priority steps wait so at once,
+a peer blocked in BRPOP is served as ever, and no message is in nobody's care at any moment. Where a server does not
 track for us (an ACL, a proxy), we look every `_POLL` seconds instead.
 
 Claims are safe to cancel because a claim that was sent stays ours: its reply is kept for the next `receive`.
@@ -27,13 +27,13 @@ from celery.brokers.redis.scripts import load
 from celery.brokers.redis.sender import CAPABILITIES
 from celery.brokers.redis.settling import Receipt, ResultStore
 from celery.brokers.redis.subscriptions import Subscriptions, watch
-from celery.wire.envelope import Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from celery.brokers.redis.streaming import Stream
     from celery.brokers.topology import Queue
+    from celery.wire.envelope import Envelope
 
 logger = logging.getLogger(__name__)
 
@@ -144,19 +144,19 @@ class Receiver(base.Receiver):
             stream.close()
 
     async def _part(self, stream: Stream) -> None:
+        assert self._leases is not None
+        assert self._subscriptions is not None
+        await self._leases.release()
+        await self._subscriptions.unbind()
         for queue in self._queues.values():
             if queue.is_broadcast:
                 await stream.pipeline(self._routes.unbind(queue))
-        assert self._subscriptions is not None
-        await self._subscriptions.unbind()
-        assert self._leases is not None
-        await self._leases.release()
 
     # -- queues --
 
     async def consume(self, queue: Queue) -> None:
         """Bind the queue and begin to claim from it; a Broadcast queue is subscribed to as well."""
-        stream = self._connected()
+        self._connected()
         assert self._subscriptions is not None
         await self._subscriptions.bind(queue)
         if queue.is_broadcast:
@@ -166,7 +166,6 @@ class Receiver(base.Receiver):
             self._order.append(queue.name)
         if self._strategy == "sorted":
             self._order.sort()
-        assert stream is self._stream
         self._woken.set()
 
     async def cancel(self, queue: str) -> None:
@@ -245,7 +244,7 @@ class Receiver(base.Receiver):
             try:
                 self._ready.append(_delivery(text, tag, lane.queue))
             except envelope.UnreadableError as error:
-                logger.error("A message in queue %r cannot be read and goes to %s.dead: %s", lane.queue, lane.queue, error)  # noqa: TRY400 - a peer's fault, our stack says nothing
+                logger.warning("A message in %r cannot be read and goes to %s.dead: %s", lane.queue, lane.queue, error)
                 letter = dead.write(text, str(error))
                 unreadable += (int(Verdict.DEAD), tag, 0, self._keys.dead(lane.queue), letter, dead.KEPT)
         if self._strategy == "round_robin":
@@ -280,7 +279,7 @@ class Receiver(base.Receiver):
             text, _, queue = envelope.read_record(record)
             delivery = _delivery(text, tag, queue)
         except envelope.UnreadableError as error:
-            logger.error("A started task of a dead worker cannot be read: %s", error)  # noqa: TRY400
+            logger.warning("A started task of a dead worker cannot be read: %s", error)
             return
         delivery.lost = True
         self._ready.append(delivery)

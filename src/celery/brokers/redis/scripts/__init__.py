@@ -1,7 +1,7 @@
 """The atomic steps, in Lua. Each file opens with what it takes and gives.
 
-They take all names as arguments and none as KEYS: several of them work on keys that they find in the store, so they need
-one server that holds everything. Times are the server's, so that no client's clock matters (wire.md 6.7).
+They take all names as arguments and none as KEYS: several of them work on keys that they find in the store, so they
+need one server that holds everything. Times are the server's, so that no client's clock matters (wire.md 6.7).
 """
 
 from __future__ import annotations
