@@ -108,6 +108,8 @@ class _Store:
         self._exchanges: dict[str, str] = {}
         self._bindings: dict[str, list[tuple[Binding, str]]] = {}
         self._due: list[tuple[float, int, _Message]] = []
+        #: Never used twice, so that the receipt of one Receiver means nothing to another.
+        self.tags = count()
         self._sequence = count()
         self._dead: dict[str, deque[DeadLetter]] = {}
 
@@ -357,7 +359,6 @@ class Receiver(base.Receiver):
         self._taps: list[str] = []
         self._held: dict[int, _Message] = {}
         self._started: dict[int, _Message] = {}
-        self._tags = count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         #: Done when there may be something to look at; None: we are not waiting.
         self._awaited: asyncio.Future[None] | None = None
@@ -414,7 +415,7 @@ class Receiver(base.Receiver):
         return batch
 
     def _deliver(self, message: _Message) -> Delivery:
-        tag = next(self._tags)
+        tag = next(self._store.tags)
         (self._started if message.lost else self._held)[tag] = message
         return Delivery(
             message.envelope,

@@ -1,0 +1,43 @@
+"""The fixture `bench` (every driver in turn, see `drivers`), and async tests."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import drivers  # noqa: E402  found through the line above
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run async tests on a loop of their own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 50))
+    return True
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.needs(*servers)) for name, servers in drivers.DRIVERS.items()],
+)
+def bench(request: pytest.FixtureRequest):
+    """Each driver in turn."""
+    name = request.param
+    if name == "memory":
+        made = drivers.MemoryBench(name, f"memory://{uuid.uuid4()}")
+    elif name == "sqlite":
+        made = drivers.SqliteBench(name, f"sqlite:///{request.getfixturevalue('sqlite_path')}")
+    elif name == "redis":
+        made = drivers.RedisBench(name, request.getfixturevalue("redis_url"))
+    else:
+        made = drivers.AmqpBench(name, request.getfixturevalue("rabbitmq_url"))
+    yield made
+    made.close()
