@@ -49,8 +49,8 @@ $(ENV): pyproject.toml
 	  || { echo 'Celeriac needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11'; exit 1; }
 	@echo 'Installing Celeriac and its tools into .venv ...'
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable . --group dev
 	@touch $@
 
 .PHONY: celery57
@@ -59,7 +59,7 @@ celery57: $(CELERY57) ## .venv-celery57 with Celery 5.7.0, for tests/interop and
 $(CELERY57): scripts/celery57.txt
 	@echo 'Installing Celery 5.7.0 into .venv-celery57 ...'
 	@[ -x .venv-celery57/bin/python ] || "$(PYTHON)" -m venv .venv-celery57
-	@.venv-celery57/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@.venv-celery57/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
 	@touch $@
 
 .PHONY: services

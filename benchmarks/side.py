@@ -7,12 +7,11 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from typing import Self
 
 HERE = Path(__file__).resolve().parent
 #: Processes that run tasks; the same on both sides.
@@ -59,12 +58,13 @@ class Worker:
         side: whose worker.
         environment: what `tasks.py` reads.
         log: file that takes all that it prints.
+        app: the module that holds its application.
     """
 
-    def __init__(self, side: Side, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, side: Side, environment: dict[str, str], log: Path, app: str = "tasks") -> None:
         self.side = side
         self.log = log
-        command = [str(side.python), "-m", "celery", "-A", "tasks", "worker"]
+        command = [str(side.python), "-m", "celery", "-A", app, "worker"]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--pool", "prefork", "--concurrency", str(CONCURRENCY), "--loglevel", "WARNING"],
@@ -89,31 +89,36 @@ class Worker:
         """The end of its log."""
         return self.log.read_text(errors="replace")[-3000:]
 
-    def cpu_seconds(self) -> float:
-        """CPU time of all its processes so far, the ended ones included; they are those of its session."""
-        ticks = 0
+    def processes(self) -> dict[int, float]:
+        """Its processes, which are those of its session, and the CPU seconds of each with its ended children."""
+        found = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 # The name, in parentheses, may hold anything; what follows is numbers (proc(5)).
                 fields = stat.read_text().rpartition(")")[2].split()
             except OSError:
-                continue
+                continue  # it ended while we looked
             if int(fields[3]) == self.process.pid:
-                ticks += sum(int(field) for field in fields[11:15])
-        return ticks / TICKS_PER_SECOND
+                found[int(stat.parent.name)] = sum(int(field) for field in fields[11:15]) / TICKS_PER_SECOND
+        return found
 
-    def __enter__(self) -> Worker:  # noqa: PYI034  final in all but name
-        return self
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes so far, the ended ones included."""
+        return sum(self.processes().values())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def end(self, number: signal.Signals) -> None:
+        """Send a signal to its main process, wait, and kill what is left of it after 20 s."""
         if self.process.poll() is None:
-            self.process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        while self.process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+            self.process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS)
         # Nothing of it is left, as it should be; if anything is, it ends here.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.end(signal.SIGTERM)
