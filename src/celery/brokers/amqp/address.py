@@ -10,6 +10,7 @@ Certificates are verified, and the host name with them, unless `cert_reqs` says 
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat: int
     #: Queue type of the delay ladder (wire.md 2.5).
     ladder_type: str
+    #: What the server's tools call our connections.
+    name: str
 
     def connection(self, heartbeat: int = 0) -> Connection:
         """A new protocol machine for this server."""
@@ -62,7 +65,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             vhost=self.vhost,
             mechanism=self.mechanism,
             heartbeat=heartbeat,
-            name=f"celery@{socket.gethostname()}",
+            name=self.name,
         )
 
     def lost(self, reason: BaseException | str) -> Exception:
@@ -83,7 +86,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return kind(f"RabbitMQ at {self.url}: {text}")
 
 
-def read(url: str, options: Mapping[str, Any]) -> Address:
+def read(url: str, options: Mapping[str, Any], *, name: str = "") -> Address:
     """The address that a URL and transport options describe.
 
     Raises:
@@ -103,6 +106,7 @@ def read(url: str, options: Mapping[str, Any]) -> Address:
         connect_timeout=float(options.get("connect_timeout") or 4.0),
         heartbeat=int(options.get("heartbeat") or 0),
         ladder_type=options.get("delayed_queue_type") or "quorum",
+        name=name or f"gen{os.getpid()}@{socket.gethostname()}",
     )
 
 

@@ -76,9 +76,14 @@ def ladder_calls(queue_type: str) -> list[Call]:
     return calls
 
 
+def ladder_binding(queue: str) -> Call:
+    """The binding of our own key, which needs no more than a queue's name."""
+    return _bind(queue, LADDER_EXIT, "#." + own_key(queue))
+
+
 def ladder_queue_calls(queue: Queue) -> list[Call]:
     """Bindings from the ladder's exit to a task queue: by our own key, and by the peers' where they use it."""
-    calls = [_bind(queue.name, LADDER_EXIT, "#." + own_key(queue.name))]
+    calls = [ladder_binding(queue.name)]
     if uses_ladder(queue):
         exchange, key = queue.exchange.name, queue.routing_key
         pattern = key if key.startswith("#") else f"#.{key}"

@@ -1,0 +1,360 @@
+"""The consuming half of the RabbitMQ broker.
+
+Channels of the consuming connection: one for task queues (so that one prefetch count covers all of them), one for each
+private queue that is listened to, and passing ones for declarations, because a refusal costs its channel. When the
+connection or one of the lasting channels fails, or the server ends a consumer, every call raises OperationalError:
+what was in our hands is back in its queues then, and the worker opens anew.
+
+What becomes of a verdict
+    ACK      acknowledged, many with one frame (`acks`)
+    START    acknowledged at once: RabbitMQ keeps nothing of a task that runs with early acknowledgement
+    RETURN   rejected with requeue: back to its place, marked redelivered
+    LOST     sent again with a higher x-delivery-count, confirmed, then acknowledged; quorum queues count by themselves,
+             there it is RETURN
+    REQUEUE  sent again to the end of its queue, confirmed, then acknowledged
+    DELAY    sent through the delay ladder, confirmed, then acknowledged; less than a second is waited out here
+    DEAD     rejected without requeue, so that the queue's dead-letter exchange gets it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery import exceptions
+from celery.brokers import base
+from celery.brokers.amqp import address, declarations, messages
+from celery.brokers.amqp.acks import Unsettled
+from celery.brokers.amqp.errors import ChannelError
+from celery.brokers.amqp.events import Cancelled, ChannelClosed, Delivered
+from celery.brokers.amqp.publisher import Publisher, Return
+from celery.brokers.amqp.sender import CAPABILITIES
+from celery.brokers.amqp.streaming import Stream, connect
+from celery.brokers.base import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from celery.brokers.amqp.events import Event
+    from celery.brokers.topology import Queue
+    from celery.wire.envelope import Envelope
+
+logger = logging.getLogger(__name__)
+
+#: Deliveries that may be in our hands before `prefetch` says otherwise.
+_FIRST_PREFETCH = 1000
+_ACCESS_REFUSED = 403
+
+
+class Receipt(NamedTuple):
+    """A delivery tag, and the connection that it means something on."""
+
+    stream: Stream
+    tag: int
+
+
+class Receiver(base.Receiver):
+    """Consumes over one connection, and sends back over another.
+
+    Args:
+        url: one broker URL.
+        options: transport options and connection settings (`celery.brokers.amqp.address`).
+        node: the worker's name; shown by the server's tools.
+    """
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, url: str, options: Mapping[str, Any], *, node: str) -> None:
+        self._address = address.read(url, options, name=node)
+        self._publisher = Publisher(self._address)
+        self._stream: Stream | None = None
+        self._channel = 0
+        self._prefetch = _FIRST_PREFETCH
+        #: Task queues by consumer tag.
+        self._consumers: dict[str, Queue] = {}
+        self._next_consumer = 1
+        #: Names of quorum queues: they count failures, and cannot share a prefetch count.
+        self._quorum: set[str] = set()
+        self._shared_limit = False
+        #: Private queues by channel.
+        self._listeners: dict[int, Callable[[Envelope], None]] = {}
+        self._arrived: deque[base.Delivery] = deque()
+        self._awake = asyncio.Event()
+        self._unsettled = Unsettled()
+        self._started: set[int] = set()
+        self._held: set[asyncio.TimerHandle] = set()
+        self._broken = ""
+
+    async def open(self) -> None:
+        """Connect, and open the channel for tasks."""
+        stream = self._stream = await connect(self._address, self._on_event, self._awake.set)
+        self._channel = await stream.open_channel()
+        await self._apply_limit(stream)
+
+    async def consume(self, queue: Queue) -> None:
+        """Declare the queue and begin to take messages from it."""
+        stream = self._living()
+        await self._declare(queue)
+        if messages.uses_ladder(queue):
+            await self._publisher.bind(queue)
+        if messages.is_quorum(queue) and queue.name not in self._quorum:
+            self._quorum.add(queue.name)
+            await self._apply_limit(stream)
+        tag = f"c{self._next_consumer}"
+        self._next_consumer += 1
+        self._consumers[tag] = queue
+        await self._start(stream, tag, queue)
+
+    async def cancel(self, queue: str) -> None:
+        """Take no more from the queue; what was received stays ours."""
+        stream = self._living()
+        for tag in [tag for tag, consumed in self._consumers.items() if consumed.name == queue]:
+            await stream.calls(self._channel, [("basic.cancel", {"consumer_tag": tag})])
+            del self._consumers[tag]
+
+    async def prefetch(self, count: int) -> None:
+        """At most `count` (0: any number of) deliveries will be unsettled at once.
+
+        Where quorum queues are consumed, and from RabbitMQ 4.0 on, the count is for each queue (wire.md 2.4); consumers
+        are then started anew, and what is in our hands already does not count.
+        """
+        stream = self._living()
+        count = min(max(count, 0), 0xFFFF)
+        if count == self._prefetch:
+            return
+        self._prefetch = count
+        await self._apply_limit(stream)
+
+    async def receive(self, limit: int) -> list[base.Delivery]:
+        """Wait until there is a message; up to `limit` of what is there now."""
+        while not self._arrived:
+            self._living()
+            self._awake.clear()
+            await self._awake.wait()
+        self._living()
+        arrived = self._arrived
+        return [arrived.popleft() for _ in range(min(limit, len(arrived)))]
+
+    async def settle(self, batch: Sequence[base.Settlement]) -> list[base.Delivery]:
+        """Apply settlements."""
+        stream = self._living()
+        refused: list[base.Delivery] = []
+        done: list[int] = []
+        back: list[tuple[int, Return]] = []
+        for settlement in batch:
+            receipt = settlement.delivery.receipt
+            if receipt is None:
+                continue
+            if receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
+                refused.append(settlement.delivery)
+        self._acknowledge(stream, done)
+        if back:
+            taken = await self._publisher.send([message for _, message in back])
+            stream = self._living()
+            for (tag, message), accepted in zip(back, taken, strict=True):
+                if not accepted:
+                    logger.warning("RabbitMQ refused a message on its way back to %r; it is requeued", message.queue)
+                    self._reject(stream, tag, requeue=True)
+            self._acknowledge(stream, [tag for (tag, _), accepted in zip(back, taken, strict=True) if accepted])
+        await stream.drained()
+        return refused
+
+    async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
+        """Declare a private queue and call `callback` on the loop for each message."""
+        stream = self._living()
+        number = await stream.open_channel()
+        self._listeners[number] = callback
+        consume = ("basic.consume", {"queue": queue.name, "no_ack": True, "exclusive": queue.exclusive})
+        try:
+            await stream.calls(number, [*declarations.queue_calls(queue), consume])
+        except ChannelError as error:
+            raise self._address.refused(error.event) from None
+
+    async def close(self) -> None:
+        """Disconnect; the server puts what is unsettled back into its queues."""
+        for handle in self._held:
+            handle.cancel()
+        self._held.clear()
+        if self._stream is not None:
+            await self._stream.close()
+        await self._publisher.close()
+        self._awake.set()
+
+    # -- consuming --------------------------------------------------------------------
+
+    async def _apply_limit(self, stream: Stream) -> None:
+        """Tell the server the prefetch count: once for the channel, or, where it cannot, for each queue."""
+        version = str(stream.connection.server_properties.get("version", "")).partition(".")[0]
+        shared = not self._quorum and not (version.isdigit() and int(version) >= 4)
+        if self._shared_limit and not shared:
+            await stream.calls(self._channel, [("basic.qos", {"prefetch_count": 0, "global": True})])
+        self._shared_limit = shared
+        await stream.calls(self._channel, [("basic.qos", {"prefetch_count": self._prefetch, "global": shared})])
+        if not shared:
+            for tag, queue in list(self._consumers.items()):
+                await stream.calls(self._channel, [("basic.cancel", {"consumer_tag": tag})])
+                await self._start(stream, tag, queue)
+
+    async def _start(self, stream: Stream, tag: str, queue: Queue) -> None:
+        arguments = {
+            "queue": queue.name,
+            "consumer_tag": tag,
+            "no_ack": queue.no_ack,
+            "arguments": queue.consumer_arguments or {},
+        }
+        try:
+            await stream.calls(self._channel, [("basic.consume", arguments)])
+        except ChannelError as error:
+            raise self._address.refused(error.event) from None
+
+    async def _declare(self, queue: Queue) -> None:
+        try:
+            await self._call(declarations.queue_calls(queue))
+        except ChannelError as error:
+            if error.event.code != _ACCESS_REFUSED:
+                raise self._address.refused(error.event) from None
+        else:
+            if not queue.no_declare:
+                return
+        try:
+            # What we may not or shall not declare has to be there, or consuming would cost us the channel of all.
+            await self._call(declarations.passive_calls(queue))
+        except ChannelError as error:
+            raise exceptions.ImproperlyConfigured(f"RabbitMQ at {self._address.url}: {error}") from None
+
+    async def _call(self, calls: Sequence[declarations.Call]) -> None:
+        if calls:
+            async with self._living().passing_channel() as number:
+                await self._living().calls(number, calls)
+
+    def _living(self) -> Stream:
+        stream = self._stream
+        if stream is None or stream.lost:
+            raise self._address.lost("not connected") if stream is None else stream.error()
+        if self._broken:
+            raise self._address.lost(self._broken)
+        return stream
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Delivered():
+                listener = self._listeners.get(event.channel)
+                if listener is not None:
+                    self._tell(listener, event)
+                    return
+                self._take(event)
+            case ChannelClosed() if event.channel == self._channel or event.channel in self._listeners:
+                self._broken = event.text
+                self._awake.set()
+            case Cancelled():
+                self._broken = f"the server ended the consumer {event.consumer_tag}: its queue was deleted or moved"
+                self._awake.set()
+            case _:
+                return
+
+    def _tell(self, listener: Callable[[Envelope], None], event: Delivered) -> None:
+        if event.properties is None:
+            logger.warning("A message for %r is dropped: its properties cannot be read", event.routing_key)
+            return
+        listener(messages.envelope_of(event.properties, event.body))
+
+    def _take(self, event: Delivered) -> None:
+        """Put an arrival where `receive` finds it, refuse it, or hold it for the rest of its second."""
+        assert self._stream is not None
+        queue = self._consumers[event.consumer_tag]
+        if not queue.no_ack:
+            self._unsettled.add(event.delivery_tag)
+        if event.properties is None:
+            logger.error(
+                "A message in %r goes to its dead-letter exchange, if there is one: its properties cannot be read",
+                queue.name,
+            )
+            self._reject(self._stream, event.delivery_tag, requeue=False)
+            return
+        envelope = messages.envelope_of(event.properties, event.body)
+        exchange, routing_key = messages.origin_of(event.exchange, event.routing_key)
+        delivery = base.Delivery(
+            envelope,
+            None if queue.no_ack else Receipt(self._stream, event.delivery_tag),
+            queue.name,
+            exchange,
+            routing_key,
+            event.redelivered,
+            messages.failures_of(envelope.headers),
+        )
+        until = messages.due_time(envelope.headers) if event.exchange == messages.LADDER_EXIT else None
+        if until is not None and until > time.time():
+            self._hold(delivery, until)
+        else:
+            self._arrived.append(delivery)
+            self._awake.set()
+
+    def _hold(self, delivery: base.Delivery, until: float) -> None:
+        """Show a delivery to `receive` when it is due. It stays in the server's care, and counts in the prefetch."""
+
+        def show() -> None:
+            self._held.discard(handle)
+            self._arrived.append(delivery)
+            self._awake.set()
+
+        # Timers may fire a little early; a task must not.
+        handle = asyncio.get_running_loop().call_later(max(until - time.time(), 0) + 0.002, show)
+        self._held.add(handle)
+
+    # -- settling ---------------------------------------------------------------------------
+
+    def _acknowledge(self, stream: Stream, tags: Sequence[int]) -> None:
+        for tag, multiple in self._unsettled.acknowledge(tags):
+            stream.connection.ack(self._channel, tag, multiple=multiple)
+        stream.write()
+
+    def _claim(self, tag: int, settlement: base.Settlement, done: list[int], back: list[tuple[int, Return]]) -> bool:
+        """Decide what becomes of one delivery; False: it was settled before."""
+        verdict, delivery = settlement.verdict, settlement.delivery
+        if tag in self._started:
+            self._started.discard(tag)
+            return True
+        if tag not in self._unsettled:
+            return False
+        match verdict:
+            case Verdict.ACK:
+                done.append(tag)
+            case Verdict.START:
+                self._started.add(tag)
+                done.append(tag)
+            case Verdict.DEAD:
+                logger.info("A message of %r is refused: %s", delivery.queue, settlement.reason or "no reason given")
+                self._reject(self._living(), tag, requeue=False)
+            case Verdict.DELAY:
+                self._delay(tag, settlement, back)
+            case Verdict.REQUEUE:
+                back.append((tag, Return(messages.again(delivery.envelope), delivery.queue)))
+            case Verdict.LOST if delivery.queue not in self._quorum:
+                count = {messages.DELIVERY_COUNT: delivery.failures + 1}
+                back.append((tag, Return(messages.again(delivery.envelope, **count), delivery.queue)))
+            case _:
+                self._reject(self._living(), tag, requeue=True)
+        return True
+
+    def _delay(self, tag: int, settlement: base.Settlement, back: list[tuple[int, Return]]) -> None:
+        delivery = settlement.delivery
+        until = settlement.until or 0.0
+        left = until - time.time()
+        if left < 1:
+            self._hold(_fresh(delivery), until)
+        else:
+            envelope = messages.delayed(delivery.envelope, until)
+            back.append((tag, Return(envelope, delivery.queue, math.floor(left))))
+
+    def _reject(self, stream: Stream, tag: int, *, requeue: bool) -> None:
+        self._unsettled.discard(tag)
+        stream.connection.reject(self._channel, tag, requeue=requeue)
+
+
+def _fresh(delivery: base.Delivery) -> base.Delivery:
+    """A delivery of its own for the same message."""
+    return base.Delivery(*(getattr(delivery, name) for name in delivery.__struct_fields__))
