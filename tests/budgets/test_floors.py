@@ -32,9 +32,9 @@ FLOORS = {
 }
 FLOOR_OF = {f"celery.{name}".rstrip("."): floor for floor, names in FLOORS.items() for name in names}
 
-#: Who may import modules of the package inside a function, and why.
+#: Who may import modules of the package inside a function, beside the `__init__` of a package, which may load its
+#: names on first use; and why.
 LOCAL_IMPORTS = {
-    "celery": "public names load on first use",
     "celery.__main__": "a command must start before everything is imported",
     "celery.bin": "a command must start before everything is imported",
     "celery.app.brokers": "the registry of brokers: an application loads only the driver that its URL names",
@@ -47,6 +47,8 @@ class Import(NamedTuple):
     imported: str
     line: int
     inside_function: bool
+    #: whether the importer is the `__init__` of a package
+    by_package: bool
 
 
 def module_name(path: str) -> str:
@@ -98,11 +100,11 @@ def targets(node: ast.Import | ast.ImportFrom, importer: str, *, is_package: boo
 def imports(sources) -> list[Import]:
     modules = {module_name(path) for path in sources}
     return [
-        Import(importer, imported, node.lineno, inside)
+        Import(importer, imported, node.lineno, inside, is_package)
         for path, tree in sources.items()
-        for importer in [module_name(path)]
+        for importer, is_package in [(module_name(path), path.endswith("/__init__.py"))]
         for node, inside in import_nodes(tree)
-        for imported in targets(node, importer, is_package=path.endswith("__init__.py"), modules=modules)
+        for imported in targets(node, importer, is_package=is_package, modules=modules)
         if imported != importer
     ]
 
@@ -139,13 +141,9 @@ def test_functions_import_modules_of_ours_only_where_agreed(imports):
     hidden = [
         f"{each.importer}:{each.line} imports {each.imported}"
         for each in imports
-        if each.inside_function and not may_import_locally(each.importer)
+        if each.inside_function and not each.by_package and LOCAL_IMPORTS.keys().isdisjoint(prefixes(each.importer))
     ]
     assert not hidden, "\n".join(["import on top of the file, or argue for an entry in LOCAL_IMPORTS:", *hidden])
-
-
-def may_import_locally(module: str) -> bool:
-    return module in LOCAL_IMPORTS or any(prefix in LOCAL_IMPORTS for prefix in prefixes(module) if prefix != "celery")
 
 
 def test_a_pool_child_never_imports_the_worker(imports):
