@@ -24,9 +24,9 @@ from celery.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
-    from concurrent.futures import ThreadPoolExecutor
 
     from celery.brokers.base import ResultWrite
+    from celery.brokers.sqlite.thread import CallThread
 
 #: How many expired values one transaction of `cleanup` deletes.
 _CLEANUP_STEP = 5000
@@ -49,7 +49,7 @@ class SQLiteBackend(KeyValueStoreBackend):
         self.store = Store(self.url, self.app.conf.result_backend_transport_options or {})
         self.path = self.store.path
         self.bell = Bell(self.path, RESULTS)
-        self._writer: ThreadPoolExecutor | None = None
+        self._writer: CallThread | None = None
 
     # -- keys and values
 
@@ -81,19 +81,18 @@ class SQLiteBackend(KeyValueStoreBackend):
     # -- the worker's way
 
     async def open_writer(self) -> None:
-        from concurrent.futures import ThreadPoolExecutor
+        from celery.brokers.sqlite.thread import CallThread  # loads asyncio, which those who only read do without
 
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="celery-results")
+        self._writer = CallThread("celery-results")
 
     async def write(self, batch: Sequence[ResultWrite]) -> None:
-        import asyncio
-
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._write, self._values(batch))
+        assert self._writer is not None, "open_writer comes first"
+        await self._writer.call(self._write, self._values(batch))
 
     async def close_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.shutdown(wait=False)
+            writer.end()
 
     def write_in(self, db: sqlite3.Connection, batch: Sequence[ResultWrite]) -> None:
         """Store records inside a transaction of the broker, which rings the bell after its commit."""

@@ -67,7 +67,7 @@ class Leases:
             liveness.enter(db, self.owner, self.node)
         self.tick()
 
-    def declare(self, queue: Queue, *, private: bool = False) -> None:
+    def declare(self, queue: Queue, private: bool = False) -> None:
         """Create the queue; a private one lives as long as this receiver."""
         with self.store.writing() as db:
             self._routes.declare(db, queue, private=private)
@@ -101,22 +101,16 @@ class Leases:
 
     def _hold(self, db: sqlite3.Connection, queue: str, limit: int) -> list[Delivery]:
         held, unreadable = [], []
-        for row in messages.hold(db, queue, limit, self.owner):
-            envelope = messages.read(row.envelope)
+        for _, id, exchange, routing_key, failures, redelivered, lost, blob in messages.hold(
+            db, queue, limit, self.owner
+        ):
+            envelope = messages.read(blob)
             if envelope is None:
-                unreadable.append((row.id, queue, UNREADABLE))
+                unreadable.append((id, queue, UNREADABLE))
                 continue
+            receipt = Receipt(self.owner, id)
             held.append(
-                Delivery(
-                    envelope,
-                    Receipt(self.owner, row.id),
-                    queue,
-                    row.exchange,
-                    row.routing_key,
-                    bool(row.redelivered),
-                    row.failures,
-                    bool(row.lost),
-                )
+                Delivery(envelope, receipt, queue, exchange, routing_key, bool(redelivered), failures, bool(lost))
             )
         if unreadable:
             self._release(db, [id for id, _, _ in unreadable])
@@ -130,15 +124,14 @@ class Leases:
                 return []
         with self.store.writing() as db:
             rows = [(queue, row) for queue in queues for row in messages.take(db, queue, PRIVATE_BATCH)]
-        envelopes = ((queue, messages.read(row.envelope)) for queue, row in rows)
+        envelopes = ((queue, messages.read(row[-1])) for queue, row in rows)
         return [(queue, envelope) for queue, envelope in envelopes if envelope is not None]
 
     def settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
         """Apply settlements in one transaction; the deliveries that were no longer ours."""
         sent = waits = stored = 0
         with self.store.writing() as db:
-            held = self._still_held(db, batch)
-            ours = [item for item in batch if item.delivery.receipt in held]
+            ours, refused = self._sort(db, batch)
             follow = [publish for item in ours for publish in item.follow]
             if follow:
                 for queue in {publish.queue.name: publish.queue for publish in follow if publish.queue}.values():
@@ -150,12 +143,22 @@ class Leases:
             self._messages.ring()
         if stored:
             self._results.ring()
-        return [item.delivery for item in batch if item.delivery.receipt not in held]
+        return refused
 
-    def _still_held(self, db: sqlite3.Connection, batch: Iterable[Settlement]) -> set[Receipt]:
-        asked = {item.delivery.receipt.id for item in batch if item.delivery.receipt.owner == self.owner}
-        (found,) = db.execute(_HELD, (self.owner, messages.json_list(asked))).fetchone()
-        return {Receipt(self.owner, id) for id in messages.ids_of(found)}
+    def _sort(self, db: sqlite3.Connection, batch: Sequence[Settlement]) -> tuple[list[Settlement], list[Delivery]]:
+        """What of the batch is still ours, and the deliveries that are not."""
+        owner = self.owner
+        asked = messages.json_list(item.delivery.receipt.id for item in batch)
+        held = set(messages.ids_of(db.execute(_HELD, (owner, asked)).fetchone()[0]))
+        ours: list[Settlement] = []
+        refused: list[Delivery] = []
+        for item in batch:
+            holder, id = item.delivery.receipt
+            if holder == owner and id in held:
+                ours.append(item)
+            else:
+                refused.append(item.delivery)
+        return ours, refused
 
     def _store_results(self, db: sqlite3.Connection, ours: Iterable[Settlement]) -> int:
         writes = [write for item in ours for write in item.results]
@@ -186,9 +189,7 @@ class Leases:
             elif verdict is Verdict.DELAY:
                 messages.delay(db, [(item.until or 0.0, item.delivery.receipt.id) for item in items])
             else:
-                messages.refuse(
-                    db, [(item.delivery.receipt.id, item.delivery.queue, item.reason) for item in items]
-                )
+                messages.refuse(db, [(item.delivery.receipt.id, item.delivery.queue, item.reason) for item in items])
         return waiting
 
     def _release(self, db: sqlite3.Connection, ids: Iterable[int]) -> None:

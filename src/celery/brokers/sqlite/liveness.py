@@ -97,7 +97,7 @@ def bury(db: sqlite3.Connection, owners: list[int]) -> int:
 def this_host() -> str:
     """Where a process number means something: the host's name and, on Linux, the namespace of processes."""
     try:
-        namespace = str(os.stat("/proc/self/ns/pid").st_ino)
+        namespace = str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
         namespace = ""
     return f"{socket.gethostname()}:{namespace}"
@@ -111,7 +111,7 @@ def birth_of(pid: int) -> int | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
     except OSError:
-        return None if os.path.isdir("/proc/self") else _exists(pid)
+        return None if Path("/proc/self").is_dir() else _exists(pid)
     state, *fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
     return None if state in {"Z", "X"} else int(fields[18])
 

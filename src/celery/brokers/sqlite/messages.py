@@ -6,7 +6,7 @@ Every function works inside a transaction of its caller.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,11 +29,13 @@ WAKE_LIMIT = 1000
 MAX_PRIORITY = 9
 
 _LAST = "SELECT coalesce(max(id), 0) FROM message"
-_INSERT = "INSERT INTO message (id, queue, exchange, routing_key, priority, envelope) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT = """
+    INSERT INTO message (id, queue, priority, exchange, routing_key, envelope)
+    VALUES (?, ?, ?, ?, ?, ?)"""
 _WAIT = "INSERT INTO waiting (queue, priority, id) VALUES (?, ?, ?)"
 _DELAY = "INSERT INTO delayed (due, id) VALUES (?, ?)"
 _FIRST = """
-    SELECT w.priority, m.id, m.queue, m.exchange, m.routing_key, m.failures, m.redelivered, m.lost, m.envelope
+    SELECT w.priority, m.id, m.exchange, m.routing_key, m.failures, m.redelivered, m.lost, m.envelope
     FROM (SELECT priority, id FROM waiting WHERE queue = ? ORDER BY priority, id LIMIT ?) AS w
     CROSS JOIN message AS m ON m.id = w.id"""
 _HOLD = "INSERT INTO held (id, owner) SELECT id, ? FROM waiting WHERE queue = ? AND (priority, id) <= (?, ?)"
@@ -71,18 +73,8 @@ _decode = msgspec.msgpack.Decoder(Envelope).decode
 _ids = msgspec.json.Decoder(list[int]).decode
 
 
-class Row(NamedTuple):
-    """A waiting message as it was read."""
-
-    waiting_priority: int
-    id: int
-    queue: str
-    exchange: str
-    routing_key: str
-    failures: int
-    redelivered: int
-    lost: int
-    envelope: bytes
+#: A waiting message as it is read: priority, id, exchange, routing key, failures, redelivered, lost, envelope.
+Row = tuple[int, int, str, str, int, int, int, bytes]
 
 
 def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> int:
@@ -97,7 +89,7 @@ def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> 
         for queue in routes.queues(publish.exchange, publish.routing_key, envelope.headers):
             blob = blob or _encode(envelope)
             last += 1
-            rows.append((last, queue, publish.exchange, publish.routing_key, priority, blob))
+            rows.append((last, queue, priority, publish.exchange, publish.routing_key, blob))
             if publish.until is None:
                 waiting.append((queue, priority, last))
             else:
@@ -131,9 +123,9 @@ def wake(db: sqlite3.Connection, now: float) -> None:
 
 def hold(db: sqlite3.Connection, queue: str, limit: int, owner: int) -> list[Row]:
     """Move the first messages of a queue from waiting to held."""
-    rows = [Row._make(row) for row in db.execute(_FIRST, (queue, limit))]
+    rows: list[Row] = db.execute(_FIRST, (queue, limit)).fetchall()
     if rows:
-        upto = (queue, rows[-1].waiting_priority, rows[-1].id)
+        upto = (queue, *rows[-1][:2])
         db.execute(_HOLD, (owner, *upto))
         db.execute(_TAKE, upto)
     return rows
@@ -141,10 +133,10 @@ def hold(db: sqlite3.Connection, queue: str, limit: int, owner: int) -> list[Row
 
 def take(db: sqlite3.Connection, queue: str, limit: int) -> list[Row]:
     """Read the first messages of a queue and delete them: what private queues do."""
-    rows = [Row._make(row) for row in db.execute(_FIRST, (queue, limit))]
+    rows: list[Row] = db.execute(_FIRST, (queue, limit)).fetchall()
     if rows:
-        db.execute(_TAKE, (queue, rows[-1].waiting_priority, rows[-1].id))
-        forget(db, [row.id for row in rows])
+        db.execute(_TAKE, (queue, *rows[-1][:2]))
+        forget(db, [row[1] for row in rows])
     return rows
 
 

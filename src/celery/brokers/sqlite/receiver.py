@@ -13,24 +13,27 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 
 from celery import exceptions
 from celery.backends.sqlite import SQLiteBackend
 from celery.brokers import base
-from celery.brokers.base import Capabilities, Delivery, Settlement
 from celery.brokers.sqlite import liveness
 from celery.brokers.sqlite.bell import MESSAGES
 from celery.brokers.sqlite.hearing import Hearing
 from celery.brokers.sqlite.leases import Leases
 from celery.brokers.sqlite.sender import CAPABILITIES
 from celery.brokers.sqlite.store import Store
-from celery.brokers.topology import Queue
-from celery.wire.envelope import Envelope
+from celery.brokers.sqlite.thread import CallThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from celery.brokers.base import Capabilities, Delivery, Settlement
+    from celery.brokers.topology import Queue
+    from celery.wire.envelope import Envelope
 
 _T = TypeVar("_T")
 #: Seconds of deafness after a ring: bounds what a flood of messages costs, and delays no first one.
@@ -62,7 +65,7 @@ class Receiver(base.Receiver):
         self._due: asyncio.TimerHandle | None = None
         self._undeafen: asyncio.TimerHandle | None = None
         self._duties: list[asyncio.Task[None]] = []
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: CallThread | None = None
         self._hearing: Hearing | None = None
 
     def share(self, backend: object) -> bool:
@@ -72,7 +75,7 @@ class Receiver(base.Receiver):
         return True
 
     async def open(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="celery-sqlite")
+        self._thread = CallThread("celery-sqlite")
         await self._call(self._leases.enter)
         self._hearing = Hearing(self._path + MESSAGES)
         self._listen_to_bell()
@@ -86,7 +89,7 @@ class Receiver(base.Receiver):
         if queue.is_broadcast:
             name = f"{queue.name}.{self._leases.owner:x}"
             queue = msgspec.structs.replace(queue, name=name, expires=None)
-        await self._call(self._leases.declare, queue, private=queue.is_broadcast)
+        await self._call(self._leases.declare, queue, queue.is_broadcast)
         self._queues[name] = name.rpartition(".")[0] if queue.is_broadcast else name
         self._stirred.set()
 
@@ -114,7 +117,7 @@ class Receiver(base.Receiver):
             queues = list(self._queues)
             if queues:  # another one is first next time
                 self._queues[queues[0]] = self._queues.pop(queues[0])
-            self._claiming = self._start(self._leases.claim, queues, limit)
+            self._claiming = self._call(self._leases.claim, queues, limit)
         claiming = self._claiming
         try:
             deliveries, due = await asyncio.shield(claiming)
@@ -130,7 +133,7 @@ class Receiver(base.Receiver):
         return await self._call(self._leases.settle, batch)
 
     async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
-        await self._call(self._leases.declare, queue, private=True)
+        await self._call(self._leases.declare, queue, True)
         self._listeners[queue.name] = callback
         self._mail.set()
 
@@ -151,18 +154,13 @@ class Receiver(base.Receiver):
         if thread is not None:
             # A claim still on its way is ahead of this in the thread's queue.
             with contextlib.suppress(exceptions.OperationalError, exceptions.ImproperlyConfigured):
-                await asyncio.get_running_loop().run_in_executor(thread, self._leases.leave)
-            thread.shutdown(wait=False)
+                await thread.call(self._leases.leave)
+            thread.end()
 
-    # -- the thread
-
-    def _start(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> asyncio.Future[_T]:
+    def _call(self, function: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
         if self._thread is None:
             raise exceptions.OperationalError(f"{self._path}: this receiver is not open")
-        return asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
-
-    async def _call(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
-        return await self._start(function, *args, **kwargs)
+        return self._thread.call(function, *args)
 
     # -- waking up
 
@@ -222,7 +220,7 @@ class Receiver(base.Receiver):
         """Run a duty; its failure is the receiver's."""
         try:
             await duty
-        except Exception as exc:  # noqa: BLE001: raised again to whoever waits in receive
+        except Exception as exc:  # noqa: BLE001 - raised again to whoever waits in receive
             self._fail(exc)
 
     def _fail(self, exc: Exception) -> None:

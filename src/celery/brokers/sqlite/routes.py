@@ -140,7 +140,7 @@ def remove(db: sqlite3.Connection, queue: str) -> None:
 
 
 def unread(db: sqlite3.Connection) -> list[str]:
-    """Queues that have expired. (A moment in the future is from before a restart of the machine.)"""
+    """Queues that have expired. A moment in the future is from before a restart of the machine."""
     rows = db.execute(_EXPIRING).fetchall()
     now = time.monotonic()
     return [queue for queue, expires, read_at in rows if not now - expires <= read_at <= now]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery.brokers import base
-from celery.brokers.base import Capabilities, DeadLetter, Publish
+from celery.brokers.base import Capabilities
 from celery.brokers.sqlite import messages, routes
 from celery.brokers.sqlite.bell import MESSAGES, Bell
 from celery.brokers.sqlite.store import Store
-from celery.brokers.topology import Queue
-from celery.wire.envelope import Envelope
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping, Sequence
+
+    from celery.brokers.base import DeadLetter, Publish
+    from celery.brokers.topology import Queue
+    from celery.wire.envelope import Envelope
 
 #: Priorities are Redis's (0 is the most urgent and the default), all ten levels apart.
 CAPABILITIES = Capabilities(
@@ -47,14 +52,14 @@ class Sender(base.Sender):
         self._routes = routes.Routes()
         self._bell = Bell(self._store.path, MESSAGES)
 
-    def publish(self, batch: Sequence[Publish], *, confirm: bool = False, timeout: float | None = None) -> None:  # noqa: ARG002: a commit is its own confirmation
+    def publish(self, batch: Sequence[Publish], *, confirm: bool = False, timeout: float | None = None) -> None:  # noqa: ARG002 - a commit is its own confirmation
         with self._store.writing(timeout) as db:
             self._declare_targets(db, batch)
             written = messages.insert(db, self._routes, batch)
         if written:
             self._bell.ring()
 
-    def _declare_targets(self, db: Any, batch: Sequence[Publish]) -> None:
+    def _declare_targets(self, db: sqlite3.Connection, batch: Sequence[Publish]) -> None:
         last = None
         for publish in batch:
             queue = publish.queue
@@ -135,7 +140,7 @@ class Inbox(base.Inbox):
                 return
         with self._store.writing() as db:
             rows = messages.take(db, self._queue.name, INBOX_BATCH)
-        self._read.extend(envelope for row in rows if (envelope := messages.read(row.envelope)) is not None)
+        self._read.extend(envelope for row in rows if (envelope := messages.read(row[-1])) is not None)
 
     def _declare(self) -> None:
         """Create the queue, or note that it is being read."""
