@@ -84,6 +84,8 @@ class Inbox(base.Inbox):
                 bind: list[Command] = self._routes.bind(self._queue)
                 self._connection.pipeline(bind, check=True)
             else:
+                if announcement := self._routes.announce(self._queue):
+                    self._connection.pipeline(announcement, check=True)
                 self._connection.run(load("bind"), *self._routes.bind_expiring(self._queue))
         self._renew_at = time.monotonic() + routing.binding_life(self._queue) / 3000
         if self._patterns:

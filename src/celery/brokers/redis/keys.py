@@ -6,6 +6,7 @@ the only place that spells a name. `global_keyprefix` goes in front of every key
 Keys of our own, which no peer reads, begin with `celeriac.`:
     celeriac.workers          sorted set: id of a worker -> end of its lease, unix seconds by the server's clock
     celeriac.held.<id>        set: tags that the worker holds in `unacked`
+    celeriac.exchanges        hash: name of an exchange -> its type, where that is not direct
     celeriac.started.<id>     hash: tag -> record, as in `unacked`, of what it has started (early acknowledgement)
 """
 
@@ -38,6 +39,7 @@ class Keys:
         self.unacked = self.prefix + options.get("unacked_key", "unacked")
         self.index = self.prefix + options.get("unacked_index_key", "unacked_index")
         self.workers = f"{self.prefix}celeriac.workers"
+        self.exchanges = f"{self.prefix}celeriac.exchanges"
         self.deadlines = f"{self.prefix}{_BINDING}_deadlines"
         fanout = options.get("fanout_prefix", True)
         self.channel_prefix = f"/{database}." if fanout is True else fanout or ""

@@ -335,9 +335,8 @@ class Receiver(base.Receiver):
         for publish in follow:
             if publish.queue is not None:
                 await self._subscriptions.declare(publish.queue)
-        wanted = sorted({publish.exchange for publish in follow if self._routes.needs_bindings(publish.exchange)})
-        replies = await stream.pipeline([("SMEMBERS", self._keys.bindings(exchange)) for exchange in wanted])
-        members = dict(zip(wanted, replies, strict=True))
+        names, lookup = self._routes.lookup(follow)
+        members = self._routes.found(names, await stream.pipeline(lookup))
         postings: list[routing.Posting | None] = []
         for item in batch:
             parts = [self._routes.post(publish, members) for publish in item.follow]

@@ -1,8 +1,12 @@
 """From an address to the lists and channels that it reaches, and from a queue to the commands that declare it.
 
-Redis stores bindings but no exchange types (wire.md 3.4), so each process knows the types that it has declared, and
-takes any other exchange for direct. Two are known from the start, because every peer uses them so:
-`celery.pidbox` and `celeryev` are fan-out. A Publish whose queue has an empty name declares its exchange only.
+Peers store bindings but no exchange types: each of their processes knows what it has declared, and takes any other
+exchange for direct (wire.md 3.4). We write down the types other than direct in a hash of our own, and ask it for an
+exchange that we have not declared. Two need no asking, because every peer uses them so: `celery.pidbox` and
+`celeryev` are fan-out. A Publish whose queue has an empty name declares its exchange only.
+
+Bindings of headers exchanges, which peers do not have on Redis, carry their arguments as JSON where others have the
+routing key.
 
 A *posting* is what one publish comes to: pairs (list, text) to push and pairs (channel, text) to publish. Each copy has
 its own delivery tag (wire.md 6.8).
@@ -10,11 +14,11 @@ its own delivery tag (wire.md 6.8).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery.brokers.redis import envelope
 from celery.brokers.topology import matches
-from celery.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,18 +57,9 @@ class Routes:
         self._kinds: dict[str, str] = {}
 
     def learn(self, queue: Queue) -> None:
-        """Remember the types of a queue's exchanges.
-
-        Raises:
-            ImproperlyConfigured: a type that Redis cannot carry.
-        """
+        """Remember the types of a queue's exchanges."""
         for binding in queue.all_bindings():
-            exchange = binding.exchange
-            if exchange.type == "headers":
-                raise ImproperlyConfigured(
-                    f"Queue {queue.name!r}: Redis has no headers exchanges; make {exchange.name!r} direct or topic."
-                )
-            self._kinds[exchange.name] = exchange.type
+            self._kinds[binding.exchange.name] = binding.exchange.type
 
     def kind(self, exchange: str) -> str:
         """The type of an exchange, as far as this process knows."""
@@ -75,6 +70,23 @@ class Routes:
     def needs_bindings(self, exchange: str) -> bool:
         """Whether the set of bindings decides where a message to this exchange goes."""
         return bool(exchange) and self.kind(exchange) != "fanout"
+
+    def lookup(self, batch: Iterable[Publish]) -> tuple[list[str], list[Command]]:
+        """What has to be asked before a batch can be posted: names of exchanges, and commands for `found`."""
+        names = sorted({publish.exchange for publish in batch if self.needs_bindings(publish.exchange)})
+        commands: list[Command] = [("SMEMBERS", self._keys.bindings(name)) for name in names]
+        if names:
+            commands.append(("HMGET", self._keys.exchanges, *names))
+        return names, commands
+
+    def found(self, names: list[str], replies: list[Any]) -> dict[str, Iterable[bytes]]:
+        """The binding sets of the named exchanges, from the replies to `lookup`; their types are remembered."""
+        if not names:
+            return {}
+        for name, kind in zip(names, replies[-1], strict=True):
+            if kind is not None:
+                self._kinds[name] = kind.decode()
+        return dict(zip(names, replies[:-1], strict=True))
 
     def post(self, publish: Publish, members: Mapping[str, Iterable[bytes]]) -> Posting:
         """What has to be pushed and published.
@@ -89,16 +101,24 @@ class Routes:
         elif self.kind(exchange) == "fanout":
             return Posting([], [(self._keys.channel(exchange, key), envelope.encode(message, exchange, key))])
         else:
-            names = self.recipients(exchange, key, members.get(exchange, ()))
+            names = self.recipients(exchange, key, members.get(exchange, ()), message.headers)
         step = self._keys.step(message.properties.get("priority"))
         pushes = [(self._keys.lane(name, step), envelope.encode(message, exchange, key)) for name in names]
         return Posting(pushes, [], self._life(publish))
 
-    def recipients(self, exchange: str, routing_key: str, members: Iterable[bytes]) -> list[str]:
+    def recipients(
+        self, exchange: str, routing_key: str, members: Iterable[bytes], headers: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """The queues that an exchange's bindings choose; the fallback, if there is one, when they choose none."""
         kind = self.kind(exchange)
-        bindings = (self._keys.read_member(member.decode("utf-8", "replace")) for member in members)
-        chosen = {bound[1]: None for bound in bindings if bound and matches(kind, bound[0], routing_key)}
+        chosen: dict[str, None] = {}
+        for member in members:
+            bound = self._keys.read_member(member.decode("utf-8", "replace"))
+            if bound is None:
+                continue
+            arguments = _arguments(bound[0]) if kind == "headers" else None
+            if matches(kind, bound[0], routing_key, arguments, headers):
+                chosen[bound[1]] = None
         return list(chosen) or ([self._fallback] if self._fallback else [])
 
     def _life(self, publish: Publish) -> int | None:
@@ -108,11 +128,19 @@ class Routes:
 
     def members(self, queue: Queue) -> list[tuple[str, str]]:
         """The bindings of a queue: pairs (exchange, member of its set)."""
-        return [
-            (bound.exchange.name, self._keys.member(self.kind(bound.exchange.name), bound.routing_key, queue.name))
-            for bound in queue.all_bindings()
-            if bound.exchange.name
-        ]
+        members: list[tuple[str, str]] = []
+        for bound in queue.all_bindings():
+            kind = self.kind(bound.exchange.name)
+            key = json.dumps(bound.arguments or {}, sort_keys=True) if kind == "headers" else bound.routing_key
+            if bound.exchange.name:
+                members.append((bound.exchange.name, self._keys.member(kind, key, queue.name)))
+        return members
+
+    def announce(self, queue: Queue) -> list[Command]:
+        """The command that writes down types of a queue's exchanges, for processes that do not declare them."""
+        kinds = {bound.exchange.name: self.kind(bound.exchange.name) for bound in queue.all_bindings()}
+        told = [text for name, kind in kinds.items() if name and kind != "direct" for text in (name, kind)]
+        return [("HSET", self._keys.exchanges, *told)] if told else []
 
     def bind(self, queue: Queue) -> list[Command]:
         """The commands that bind a queue which does not expire: to both sets, in one transaction (wire.md 3.3)."""
@@ -120,7 +148,7 @@ class Routes:
         for exchange, member in self.members(queue):
             adds.append(("SADD", self._keys.bindings(exchange), member))
             adds.append(("SADD", self._keys.permanent_bindings(exchange), member))
-        return [("MULTI",), *adds, ("EXEC",)] if adds else []
+        return [*self.announce(queue), ("MULTI",), *adds, ("EXEC",)] if adds else []
 
     def bind_expiring(self, queue: Queue) -> tuple[str | int, ...]:
         """The arguments of the script `bind` for a queue that expires."""
@@ -136,6 +164,15 @@ class Routes:
             commands.append(("SREM", self._keys.permanent_bindings(exchange), member))
         commands.append(("DEL", *self._keys.lists(queue.name)))
         return [*commands, ("EXEC",)]
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """The arguments in a binding of a headers exchange; a member that has none matches nothing."""
+    try:
+        arguments = json.loads(text)
+    except ValueError:
+        arguments = None
+    return arguments if isinstance(arguments, dict) else {"x-match": "any"}
 
 
 def expiry(queue: Queue) -> int | None:

@@ -50,8 +50,9 @@ class Sender(base.Sender):
         """Send all, in order."""
         deadline = None if timeout is None else time.monotonic() + timeout
         self._declare(publish.queue for publish in batch if publish.queue is not None)
-        wanted = {publish.exchange for publish in batch if self._routes.needs_bindings(publish.exchange)}
-        members = self._bindings(sorted(wanted), _remaining(deadline)) if wanted else {}
+        names, lookup = self._routes.lookup(batch)
+        replies = self._connection.pipeline(lookup, timeout=_remaining(deadline), check=True) if lookup else []
+        members = self._routes.found(names, replies)
         commands = pushes([self._routes.post(publish, members) for publish in batch])
         if commands:
             self._connection.pipeline(commands, timeout=_remaining(deadline), check=True)
@@ -107,12 +108,8 @@ class Sender(base.Sender):
         if routing.expiry(queue) is None:
             self._all(self._routes.bind(queue))
         else:
+            self._all(self._routes.announce(queue))
             self._connection.run(load("bind"), *self._routes.bind_expiring(queue))
-
-    def _bindings(self, exchanges: list[str], timeout: float | None) -> dict[str, Any]:
-        commands: list[Command] = [("SMEMBERS", self._keys.bindings(exchange)) for exchange in exchanges]
-        replies = self._connection.pipeline(commands, timeout=timeout, check=True)
-        return dict(zip(exchanges, replies, strict=True))
 
     def _all(self, commands: Sequence[Command]) -> list[Any]:
         return self._connection.pipeline(commands, check=True) if commands else []

@@ -145,6 +145,7 @@ class Subscriptions:
         ]
 
     async def _bind_expiring(self, queue: Queue) -> None:
+        await self._stream.pipeline(self._routes.announce(queue))
         await self._stream.run(load("bind"), *self._routes.bind_expiring(queue))
 
     async def _renew(self, queue: Queue) -> None:
