@@ -31,7 +31,7 @@ for _ in $(seq 300); do
 done
 cat "$log"
 if [ -z "${ready:-}" ]; then
-    echo "The worker did not get ready within 30 seconds; above is what it said." >&2
+    echo "The worker did not get ready; above is what it said." >&2
     exit 1
 fi
 

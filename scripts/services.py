@@ -160,11 +160,12 @@ def bring_up(missing: list[Service]) -> None:
         time.sleep(0.2)
 
 
-def succeeds(command: list[str], *, text: str | None = None, **environment: str) -> bool:
-    """Run a client program quietly; whether it was content."""
-    return not subprocess.run(
-        command, input=text, text=True, env={**os.environ, **environment}, capture_output=True, check=False
-    ).returncode
+def succeeds(command: list[str], **environment: str) -> bool:
+    """Run a client program quietly; whether it is there and was content."""
+    if shutil.which(command[0]) is None:
+        return False
+    ended = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=False)
+    return ended.returncode == 0
 
 
 def ensure_postgres_role() -> bool:

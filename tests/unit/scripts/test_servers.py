@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import urllib.parse
 
 import pytest
@@ -76,3 +77,25 @@ def test_services_refuses_a_name_that_it_does_not_know(monkeypatch):
     monkeypatch.setenv("SERVICES", "redis,kafka")
     with pytest.raises(SystemExit, match="kafka; known are redis, rabbitmq, postgres, mariadb"):
         services.wanted()
+
+
+def test_a_server_that_is_not_installed_is_installed_and_then_started():
+    absent = services.SERVICES["redis"]._replace(program="no-such-program", package="a-package", unit="a-unit")
+    update, install, start = services.commands_for([absent])
+    assert update[:2] == ["apt-get", "update"]
+    assert install[:2] == ["apt-get", "install"]
+    assert install[-1] == "a-package"
+    assert start == ["service", "a-unit", "start"]
+
+
+def test_an_open_port_is_not_yet_the_server():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert not any(services.answers(each, port=port, timeout=0.05) for each in services.SERVICES.values())
+
+
+def test_the_reference_environment_holds_celery_and_not_ours(celery57):
+    code = "import celery, importlib.metadata as m; print(celery.__version__, m.version('celery'), celery.__file__)"
+    printed = subprocess.run([celery57, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert printed[:2] == ["5.7.0", "5.7.0"]
+    assert ".venv-celery57" in printed[2]
