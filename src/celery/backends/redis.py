@@ -273,3 +273,7 @@ def _life(seconds: float | None) -> int | None:
 def _arguments(values: Sequence[_Value], known: Mapping[str, bytes]) -> list[str | bytes | int]:
     """Records as arguments of the script `store`."""
     return [word for key, seconds, value, _ in values for word in (key, seconds, value, known.get(key, b""))]
+
+
+class SentinelBackend(RedisBackend):
+    """The same for `sentinel://` URLs, under the name by which it is configured."""
