@@ -1,3 +1,111 @@
-"""Celeriac: the distributed task queue, import-compatible with Celery 5.7."""
+"""Celeriac: the distributed task queue, import-compatible with Celery 5.7.
 
+Importing this package imports next to nothing: its names (API-001) load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from celery._state import current_app as current_app
+    from celery._state import current_task as current_task
+    from celery.app import bugreport as bugreport
+    from celery.app import shared_task as shared_task
+    from celery.app.base import Celery as Celery
+    from celery.app.task import Task as Task
+    from celery.canvas import Signature as Signature
+    from celery.canvas import maybe_signature as maybe_signature
+    from celery.canvas import signature as signature
+    from celery.canvas import subtask as subtask
+    from celery.utils.uniqueid import uuid as uuid
+
+
+class version_info_t(NamedTuple):  # noqa: N801: the documented name
+    """A version, in parts."""
+
+    major: int
+    minor: int
+    micro: int
+    releaselevel: str
+    serial: str
+
+
+#: The Celery whose interface and messages these are; integrations compare it.
 __version__ = "5.7.0"
+SERIES = "collider"
+VERSION = version_info = version_info_t(5, 7, 0, "", "")
+VERSION_BANNER = f"{__version__} ({SERIES})"
+
+#: Public name -> the module it lives in.
+_HOMES = {
+    "Celery": "celery.app.base",
+    "Signature": "celery.canvas",
+    "Task": "celery.app.task",
+    "bugreport": "celery.app",
+    "current_app": "celery._state",
+    "current_task": "celery._state",
+    "maybe_signature": "celery.canvas",
+    "shared_task": "celery.app",
+    "signature": "celery.canvas",
+    "subtask": "celery.canvas",
+    "uuid": "celery.utils.uniqueid",
+}
+_OF_THE_CANVAS = frozenset({"chain", "chord", "chunks", "group", "xmap", "xstarmap"})
+
+__all__ = (  # noqa: PLE0604, F822: served by __getattr__
+    "Celery",
+    "Signature",
+    "Task",
+    "bugreport",
+    "current_app",
+    "current_task",
+    "maybe_signature",
+    "shared_task",
+    "signature",
+    "subtask",
+    "uuid",
+)
+
+
+def maybe_patch_concurrency(
+    argv: list[str] | None = None,
+    short_opts: list[str] | None = None,
+    long_opts: list[str] | None = None,
+    patches: dict[str, Any] | None = None,
+) -> None:
+    """Patch the standard library for the green pool that a command line asks for.
+
+    Args:
+        argv: the command line; default `sys.argv`.
+        short_opts: options that name the pool, default `-P`.
+        long_opts: the same in words, default `--pool`.
+        patches: pool name -> function that patches.
+    """
+    import sys
+
+    names = {*(short_opts or ["-P"]), *(long_opts or ["--pool"])}
+    words = sys.argv if argv is None else argv
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, given, value = word.partition("=")
+        if option in names:
+            patch = (patches or {}).get(value if given else following)
+            if patch is not None:
+                patch()
+            return
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is not None:
+        value = globals()[name] = getattr(import_module(home), name)
+        return value
+    if name in _OF_THE_CANVAS:
+        # No AttributeError: `from celery import chain` would hide what it says.
+        raise ImportError(f"celery.{name} comes with the canvas, which this version of Celeriac does not have yet")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

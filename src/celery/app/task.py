@@ -334,7 +334,7 @@ class Task(Generic[P, R]):
         check = self._check_arguments
         if check is None:
             # A function with the body's parameters and nothing to do: Python itself does the checking.
-            check = head_from_fun(self.run, bound=True)
+            check = head_from_fun(getattr(self, "_orig_run", self.run))
             type(self)._check_arguments = staticmethod(check)
         check(*args, **kwargs)
 
