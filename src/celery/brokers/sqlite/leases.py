@@ -57,8 +57,9 @@ class Leases:
         self._routes = routes.Routes()
         self._messages = Bell(store.path, MESSAGES)
         self._results = Bell(store.path, RESULTS)
-        #: Queues of ours that expire, as declared.
-        self._private: dict[str, Queue] = {}
+        #: Queues to renew, because they expire when nobody reads them, and those among them that are ours alone.
+        self._expiring: dict[str, Queue] = {}
+        self._private: set[str] = set()
         self._next_beat = 0.0
 
     def enter(self) -> None:
@@ -71,14 +72,10 @@ class Leases:
         """Create the queue; a private one lives as long as this receiver."""
         with self.store.writing() as db:
             self._routes.declare(db, queue, private=private)
-        if private or queue.expires:
-            self._private[queue.name] = queue
-
-    def drop(self, queue: str) -> None:
-        """Delete a private queue."""
-        if self._private.pop(queue, None) is not None:
-            with self.store.writing() as db:
-                routes.remove(db, queue)
+        if routes.lifetime(queue, private=private):
+            self._expiring[queue.name] = queue
+        if private:
+            self._private.add(queue.name)
 
     def claim(self, queues: Sequence[str], limit: int) -> tuple[list[Delivery], float | None]:
         """Take up to `limit` of what waits in the queues, the first queue first.
@@ -214,9 +211,9 @@ class Leases:
             if not alive:  # we were stopped for longer than a lease, and others have what we held
                 self.owner = liveness.new_owner()
                 liveness.enter(db, self.owner, self.node)
-                for queue in self._private.values():
-                    self._routes.declare(db, queue, private=True)
-            routes.renew(db, self._private)
+                for queue in self._expiring.values():
+                    self._routes.declare(db, queue, private=queue.name in self._private)
+            routes.renew(db, self._expiring)
 
     def _bury(self, expired: bool) -> None:
         with self.store.writing() as db:

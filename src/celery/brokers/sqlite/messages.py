@@ -59,7 +59,8 @@ _MARK = """
 _COPY_LAST = """
     INSERT INTO message (queue, priority, exchange, routing_key, failures, redelivered, lost, reason, refused_at,
                          envelope)
-    SELECT coalesce(?, queue), CASE WHEN ? THEN 0 ELSE priority END, exchange, routing_key, failures, 1, lost, ?, ?, envelope
+    SELECT coalesce(?, queue), CASE WHEN ? THEN 0 ELSE priority END, exchange, routing_key, failures, 1, lost, ?, ?,
+           envelope
     FROM message WHERE id = ?"""
 _PURGE = (
     "DELETE FROM message WHERE id IN (SELECT id FROM waiting WHERE queue = ?)",

@@ -3,8 +3,6 @@
 Every call of SQLite runs on one thread of the receiver's own, so that the loop never waits for a disk or a lock; a
 batch crosses to it and back once. `receive` looks, and if there is nothing waits for one of four to wake it: the bell,
 the moment when the next delayed message is due, the tick of the house-keeping, or a failure.
-
-A queue bound to a fanout exchange is consumed as a private copy of this receiver, so that each has every message.
 """
 
 from __future__ import annotations
@@ -14,8 +12,6 @@ import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-
-import msgspec
 
 from celery import exceptions
 from celery.backends.sqlite import SQLiteBackend
@@ -54,14 +50,15 @@ class Receiver(base.Receiver):
     def __init__(self, url: str, options: Mapping[str, Any], *, node: str) -> None:
         self._leases = Leases(Store(url, options), node)
         self._path = self._leases.store.path
-        #: Name in the store -> name in deliveries; the order is that of the next claim.
-        self._queues: dict[str, str] = {}
+        #: In the order of the next claim.
+        self._queues: deque[str] = deque()
         self._listeners: dict[str, Callable[[Envelope], None]] = {}
         self._taken: deque[Delivery] = deque()
         self._claiming: asyncio.Future[tuple[list[Delivery], float | None]] | None = None
+        self._next_due: float | None = None
         self._stirred = asyncio.Event()
         self._mail = asyncio.Event()
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._due: asyncio.TimerHandle | None = None
         self._undeafen: asyncio.TimerHandle | None = None
         self._duties: list[asyncio.Task[None]] = []
@@ -85,18 +82,14 @@ class Receiver(base.Receiver):
         ]
 
     async def consume(self, queue: Queue) -> None:
-        name = queue.name
-        if queue.is_broadcast:
-            name = f"{queue.name}.{self._leases.owner:x}"
-            queue = msgspec.structs.replace(queue, name=name, expires=None)
-        await self._call(self._leases.declare, queue, queue.is_broadcast)
-        self._queues[name] = name.rpartition(".")[0] if queue.is_broadcast else name
+        await self._call(self._leases.declare, queue)
+        if queue.name not in self._queues:
+            self._queues.append(queue.name)
         self._stirred.set()
 
     async def cancel(self, queue: str) -> None:
-        for name in [name for name, public in self._queues.items() if public == queue]:
-            del self._queues[name]
-            await self._call(self._leases.drop, name)
+        if queue in self._queues:
+            self._queues.remove(queue)
 
     async def prefetch(self, count: int) -> None:
         """Nothing is pushed: the limit of `receive` says it all."""
@@ -105,29 +98,28 @@ class Receiver(base.Receiver):
         while not self._taken:
             self._raise_failure()
             self._stirred.clear()
-            due = await self._claim(limit)
+            # Not awaited itself: it goes on when this call is cancelled, and the next one finds what it took.
+            await asyncio.wait([self._claiming or self._claim(limit)])
             if not self._taken:
-                self._wake_at(due)
+                self._wake_when_due()
                 await self._stirred.wait()
         return [self._taken.popleft() for _ in range(min(limit, len(self._taken)))]
 
-    async def _claim(self, limit: int) -> float | None:
-        """Move what there is into `_taken`. A claim that a cancelled `receive` began is finished by the next."""
-        if self._claiming is None:
-            queues = list(self._queues)
-            if queues:  # another one is first next time
-                self._queues[queues[0]] = self._queues.pop(queues[0])
-            self._claiming = self._call(self._leases.claim, queues, limit)
-        claiming = self._claiming
-        try:
-            deliveries, due = await asyncio.shield(claiming)
-        finally:
-            if claiming.done():
-                self._claiming = None
-        for delivery in deliveries:
-            delivery.queue = self._queues.get(delivery.queue, delivery.queue)
+    def _claim(self, limit: int) -> asyncio.Future[Any]:
+        queues = list(self._queues)
+        self._queues.rotate(-1)
+        self._claiming = self._call(self._leases.claim, queues, limit)
+        self._claiming.add_done_callback(self._claimed)
+        return self._claiming
+
+    def _claimed(self, claiming: asyncio.Future[tuple[list[Delivery], float | None]]) -> None:
+        self._claiming = None
+        error = claiming.exception()
+        if error is not None:
+            self._fail(error)
+            return
+        deliveries, self._next_due = claiming.result()
         self._taken.extend(deliveries)
-        return due
 
     async def settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
         return await self._call(self._leases.settle, batch)
@@ -191,12 +183,13 @@ class Receiver(base.Receiver):
         if self._listeners:
             self._mail.set()
 
-    def _wake_at(self, due: float | None) -> None:
+    def _wake_when_due(self) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        if due is not None:
-            self._due = asyncio.get_running_loop().call_later(max(0.0, due - time.time()), self._stirred.set)
+        if self._next_due is not None:
+            wait = max(0.0, self._next_due - time.time())
+            self._due = asyncio.get_running_loop().call_later(wait, self._stirred.set)
 
     # -- duties
 
@@ -223,7 +216,7 @@ class Receiver(base.Receiver):
         except Exception as exc:  # noqa: BLE001 - raised again to whoever waits in receive
             self._fail(exc)
 
-    def _fail(self, exc: Exception) -> None:
+    def _fail(self, exc: BaseException) -> None:
         self._failure = self._failure or exc
         self._stirred.set()
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
 
-    from celery.brokers.topology import Exchange, Queue
+    from celery.brokers.topology import Binding, Exchange, Queue
 
-#: Seconds that a private queue without an expiry of its own outlives its reader.
-PRIVATE_EXPIRY = 60.0
+#: Seconds that a queue which is to vanish with its readers outlives them.
+UNREAD_EXPIRY = 60.0
 
 _GENERATION = "SELECT generation FROM topology"
 _CHANGED = "UPDATE topology SET generation = generation + 1"
@@ -51,6 +51,8 @@ class Routes:
 
     def __init__(self) -> None:
         self.generation = -1
+        #: Queues that expire and were declared by this connection in this generation.
+        self._lasting: set[str] = set()
         self._types: dict[str, str] = {}
         self._rows: set[_Row] = set()
         self._bindings: dict[str, list[tuple[str, Mapping[str, Any], str]]] = {}
@@ -60,6 +62,7 @@ class Routes:
         (generation,) = db.execute(_GENERATION).fetchone()
         if generation == self.generation:
             return
+        self._lasting = set()
         self._types = dict(db.execute(_EXCHANGES))
         self._rows = set(db.execute(_BINDINGS))
         self._bindings = {}
@@ -94,23 +97,23 @@ class Routes:
         changed = False
         for bound in queue.all_bindings():
             changed |= self._declare_exchange(db, bound.exchange, queue.name)
-            row = (bound.exchange.name, bound.routing_key, _encode(bound.arguments or {}).decode(), queue.name)
+            row = _row(bound, queue)
             if row not in self._rows:
                 db.execute(_ADD_BINDING, row)
                 changed = True
         if changed:
             db.execute(_CHANGED)
             self.refresh(db)
-        expires = queue.expires or (PRIVATE_EXPIRY if private else None)
+        expires = lifetime(queue, private=private)
         if expires:
             db.execute(_ADD_EXPIRING, (queue.name, expires, time.monotonic()))
+            self._lasting.add(queue.name)
 
     def declared(self, queue: Queue) -> bool:
         """Whether declaring the queue would change nothing, as far as is known."""
-        return not queue.expires and all(
-            (bound.exchange.name, bound.routing_key, _encode(bound.arguments or {}).decode(), queue.name) in self._rows
-            for bound in queue.all_bindings()
-        )
+        if lifetime(queue) and queue.name not in self._lasting:
+            return False
+        return all(_row(bound, queue) in self._rows for bound in queue.all_bindings())
 
     def _declare_exchange(self, db: sqlite3.Connection, exchange: Exchange, queue: str) -> bool:
         known = self._types.get(exchange.name)
@@ -124,6 +127,20 @@ class Routes:
                 f"store as {known!r}; use one type everywhere, or another name"
             )
         return False
+
+
+def lifetime(queue: Queue, *, private: bool = False) -> float | None:
+    """Seconds that a queue outlives its last reader; None: for ever.
+
+    One that RabbitMQ would delete with its last consumer has a time to be found again by a restarted one.
+    """
+    if private or queue.auto_delete or queue.exclusive:
+        return queue.expires or UNREAD_EXPIRY
+    return queue.expires
+
+
+def _row(bound: Binding, queue: Queue) -> _Row:
+    return (bound.exchange.name, bound.routing_key, _encode(bound.arguments or {}).decode(), queue.name)
 
 
 def renew(db: sqlite3.Connection, queues: Iterable[str]) -> None:

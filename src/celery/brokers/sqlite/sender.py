@@ -146,4 +146,4 @@ class Inbox(base.Inbox):
         """Create the queue, or note that it is being read."""
         with self._store.writing() as db:
             self._routes.declare(db, self._queue, private=True)
-        self._renew_at = time.monotonic() + (self._queue.expires or routes.PRIVATE_EXPIRY) / 4
+        self._renew_at = time.monotonic() + (self._queue.expires or routes.UNREAD_EXPIRY) / 4
