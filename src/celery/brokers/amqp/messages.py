@@ -2,8 +2,8 @@
 
 What a message carries for us alone
     x-delivery-count   how often it was handed out and its process died (quorum queues count for themselves)
-    x-celery-until     when a message on its way through the delay ladder is due, as unix seconds: the ladder knows
-                       whole seconds only, the receiver waits out the rest
+    x-celery-until     when a delayed message is due, as unix seconds: the ladder knows whole seconds only, whoever
+                       receives it waits out the rest
 
 Delay ladder (wire.md 2.5): a routing key begins with the delay in seconds as 28 binary digits, dot by dot. Peers put
 the original key behind them; we come from a queue and go back to it, so ours is `celery-queue.<queue>`, which only
@@ -39,13 +39,17 @@ _DEATHS = ("x-death", "x-first-death-", "x-last-death-")
 
 
 def properties_of(envelope: Envelope) -> dict[str, Any]:
-    """The basic properties, headers among them, that carry an envelope."""
-    return {
+    """The basic properties, headers among them, that carry an envelope. A priority out of range becomes the nearest."""
+    properties = {
         **envelope.properties,
         "content_type": envelope.content_type,
         "content_encoding": envelope.content_encoding,
         "headers": envelope.headers,
     }
+    priority = properties.get("priority")
+    if isinstance(priority, int) and not 0 <= priority <= 255:
+        properties["priority"] = min(max(priority, 0), 255)
+    return properties
 
 
 def envelope_of(properties: dict[str, Any], body: bytes) -> Envelope:
@@ -61,9 +65,9 @@ def failures_of(headers: Mapping[str, Any]) -> int:
 
 
 def due_time(headers: Mapping[str, Any]) -> float | None:
-    """When a message from the ladder is due; None: now."""
+    """When a delayed message is due; None: now."""
     until = headers.get(UNTIL)
-    return float(until) if isinstance(until, (int, float)) else None
+    return until if isinstance(until, float) else None
 
 
 def again(envelope: Envelope, **headers: Any) -> Envelope:
@@ -75,7 +79,7 @@ def again(envelope: Envelope, **headers: Any) -> Envelope:
 
 
 def delayed(envelope: Envelope, until: float) -> Envelope:
-    """The envelope for the ladder. Its time to live would cut the stages short; the `expires` header says it too."""
+    """The envelope for a delay. Its time to live would cut the stages short; the `expires` header says it too."""
     sent = again(envelope, **{UNTIL: until})
     lasting = {name: value for name, value in sent.properties.items() if name != "expiration"}
     return Envelope(sent.headers, sent.body, sent.content_type, sent.content_encoding, lasting)

@@ -12,7 +12,8 @@ What becomes of a verdict
     LOST     sent again with a higher x-delivery-count, confirmed, then acknowledged; quorum queues count by themselves,
              there it is RETURN
     REQUEUE  sent again to the end of its queue, confirmed, then acknowledged
-    DELAY    sent through the delay ladder, confirmed, then acknowledged; less than a second is waited out here
+    DELAY    sent again through the delay ladder, confirmed, then acknowledged; what is less than a second is waited
+             out by the receiver that gets it, while the message counts in its prefetch
     DEAD     rejected without requeue, so that the queue's dead-letter exchange gets it
 """
 
@@ -115,6 +116,12 @@ class Receiver(base.Receiver):
         for tag in [tag for tag, consumed in self._consumers.items() if consumed.name == queue]:
             await stream.calls(self._channel, [("basic.cancel", {"consumer_tag": tag})])
             del self._consumers[tag]
+        # What the server has pushed and nobody has received yet is not ours to keep.
+        for delivery in [delivery for delivery in self._arrived if delivery.queue == queue]:
+            self._arrived.remove(delivery)
+            if delivery.receipt is not None:
+                self._reject(stream, delivery.receipt.tag, requeue=True)
+        stream.write()
 
     async def prefetch(self, count: int) -> None:
         """At most `count` (0: any number of) deliveries will be unsettled at once.
@@ -277,16 +284,17 @@ class Receiver(base.Receiver):
             return
         envelope = messages.envelope_of(event.properties, event.body)
         exchange, routing_key = messages.origin_of(event.exchange, event.routing_key)
+        failures = messages.failures_of(envelope.headers)
         delivery = base.Delivery(
             envelope,
             None if queue.no_ack else Receipt(self._stream, event.delivery_tag),
             queue.name,
             exchange,
             routing_key,
-            event.redelivered,
-            messages.failures_of(envelope.headers),
+            event.redelivered or failures > 0,
+            failures,
         )
-        until = messages.due_time(envelope.headers) if event.exchange == messages.LADDER_EXIT else None
+        until = messages.due_time(envelope.headers)
         if until is not None and until > time.time():
             self._hold(delivery, until)
         else:
@@ -341,20 +349,14 @@ class Receiver(base.Receiver):
         return True
 
     def _delay(self, tag: int, settlement: base.Settlement, back: list[tuple[int, Return]]) -> None:
-        delivery = settlement.delivery
-        until = settlement.until or 0.0
+        delivery, until = settlement.delivery, settlement.until or 0.0
         left = until - time.time()
-        if left < 1:
-            self._hold(_fresh(delivery), until)
+        if left <= 0:
+            self._reject(self._living(), tag, requeue=True)
         else:
             envelope = messages.delayed(delivery.envelope, until)
-            back.append((tag, Return(envelope, delivery.queue, math.floor(left))))
+            back.append((tag, Return(envelope, delivery.queue, math.floor(left) or None)))
 
     def _reject(self, stream: Stream, tag: int, *, requeue: bool) -> None:
         self._unsettled.discard(tag)
         stream.connection.reject(self._channel, tag, requeue=requeue)
-
-
-def _fresh(delivery: base.Delivery) -> base.Delivery:
-    """A delivery of its own for the same message."""
-    return base.Delivery(*(getattr(delivery, name) for name in delivery.__struct_fields__))

@@ -1,7 +1,7 @@
 """The publishing half of the RabbitMQ broker.
 
-Channels, each opened when first needed and again after an error: one for plain publishes, one in confirm mode, and
-a passing one for every declaration and question, because a refused one costs its channel.
+All messages travel on one channel, so that they keep their order; it is put into confirm mode when confirmation is
+first asked for. Every declaration and question has a passing channel, because a refused one costs its channel.
 
 A plain publish has no answer. That the server refused one (an exchange that does not exist) is seen when the sender
 is used next, and logged: whoever has to know asks for confirmation.
@@ -53,8 +53,9 @@ class Sender(base.Sender):
         self._link = Link(self._address, self._on_event)
         self._declared: dict[str, Queue] = {}
         self._laddered: set[str] = set()
-        #: Channel numbers, by whether they confirm.
-        self._channels: dict[bool, int] = {}
+        #: Number of the publishing channel; 0: not open.
+        self._channel = 0
+        self._confirming = False
         #: What the server said against the publishes of this call.
         self._objections: list[str] = []
 
@@ -68,11 +69,11 @@ class Sender(base.Sender):
         deadline = self._ready(timeout)
         for publish in batch:
             if publish.queue is not None and self._declared.get(publish.queue.name) is not publish.queue:
-                self._declare(publish.queue, deadline)
+                self._declare(publish.queue, declarations.producer_calls(publish.queue), deadline)
         plan = [self._place(publish, deadline) for publish in batch]
-        channel = self._channel(confirm, deadline)
+        channel = self._publishing(confirm, deadline)
         link, connection = self._link, self._link.connection
-        self._objections.clear()
+        self._report()
         for start in range(0, len(batch), _AT_ONCE):
             if start:
                 link.poll()
@@ -93,7 +94,9 @@ class Sender(base.Sender):
         if confirm:
             link.wait(lambda: not connection.unconfirmed(channel), deadline)
             if self._objections:
-                raise self._address.lost("; ".join(dict.fromkeys(self._objections)))
+                objections = "; ".join(dict.fromkeys(self._objections))
+                self._objections.clear()
+                raise self._address.lost(objections)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Create what does not exist; on a channel of its own, all in one round trip.
@@ -104,7 +107,7 @@ class Sender(base.Sender):
         deadline = self._ready(None)
         for queue in queues:
             self._declared.pop(queue.name, None)
-            self._declare(queue, deadline)
+            self._declare(queue, declarations.queue_calls(queue), deadline)
 
     def purge(self, queue: str) -> int:
         """Delete what waits in the queue; 0 for one that does not exist."""
@@ -134,19 +137,20 @@ class Sender(base.Sender):
         """Connect unless connected; returns the deadline of this call."""
         deadline = self._link.deadline(timeout)
         if self._link.ready(deadline):
-            self._channels.clear()
+            self._channel = 0
             self._declared.clear()
             self._laddered.clear()
         return deadline
 
-    def _channel(self, confirm: bool, deadline: float) -> int:
-        number = self._channels.get(confirm)
-        if number is None:
-            number = self._link.open_channel(deadline)
-            if confirm:
-                self._link.calls(number, [("confirm.select", {})], deadline)
-            self._channels[confirm] = number
-        return number
+    def _publishing(self, confirm: bool, deadline: float) -> int:
+        """The channel to publish on, in confirm mode where that is asked for."""
+        if not self._channel:
+            self._channel = self._link.open_channel(deadline)
+            self._confirming = False
+        if confirm and not self._confirming:
+            self._link.calls(self._channel, [("confirm.select", {})], deadline)
+            self._confirming = True
+        return self._channel
 
     def _place(self, publish: base.Publish, deadline: float) -> tuple[str, str, Any, bool]:
         """Where a message is sent to, and as what: itself, or into the delay ladder."""
@@ -162,10 +166,10 @@ class Sender(base.Sender):
         key = messages.delay_key(delay, publish.routing_key)
         return messages.LADDER_ENTRY, key, messages.delayed(publish.envelope, publish.until), publish.mandatory
 
-    def _declare(self, queue: Queue, deadline: float) -> None:
+    def _declare(self, queue: Queue, calls: Sequence[Call], deadline: float) -> None:
         if self._declared.get(queue.name) != queue:
             try:
-                self._call(declarations.producer_calls(queue), deadline)
+                self._call(calls, deadline)
             except ChannelError as error:
                 if error.event.code != _ACCESS_REFUSED:
                     raise self._address.refused(error.event) from None
@@ -198,6 +202,12 @@ class Sender(base.Sender):
             raise self._address.refused(error.event) from None
         return int(reply.arguments["message_count"])
 
+    def _report(self) -> None:
+        """Log what the server said against messages that nobody waits for any more."""
+        for objection in self._objections:
+            logger.error("RabbitMQ at %s refused a message that was sent before: %s", self._address.url, objection)
+        self._objections.clear()
+
     def _on_event(self, event: Event) -> None:
         match event:
             case Confirmed(accepted=False):
@@ -206,15 +216,8 @@ class Sender(base.Sender):
                 # Somebody deleted the queue: the next publish declares it again.
                 self._declared.clear()
                 self._objections.append(f"no queue takes {event.routing_key!r} of exchange {event.exchange!r}")
-            case ChannelClosed():
-                owner = next((confirm for confirm, number in self._channels.items() if number == event.channel), None)
-                if owner is None:
-                    return
-                del self._channels[owner]
+            case ChannelClosed() if event.channel == self._channel:
+                self._channel = 0
                 self._objections.append(event.text)
-                if not owner:
-                    logger.error(
-                        "RabbitMQ at %s refused a message that was sent before: %s", self._address.url, event.text
-                    )
             case _:
                 return
