@@ -148,8 +148,8 @@ def read_record(value: bytes) -> Record:
     try:
         text, exchange, routing_key = _read_record(value)
         return Record(bytes(text), exchange or "", routing_key or "")
-    except msgspec.DecodeError:
-        pass
+    except (msgspec.DecodeError, RecursionError):
+        pass  # the standard library has the last word, as in `_parse`
     try:
         decoded, exchange, routing_key = json.loads(value)
     except (ValueError, TypeError, RecursionError) as error:

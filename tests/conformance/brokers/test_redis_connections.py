@@ -1,0 +1,209 @@
+"""The ways to a Redis server, and what happens when the way is cut (wire.md 3.9)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from celery import exceptions
+from celery.brokers.base import Publish, Settlement, Verdict
+from celery.brokers.redis import Receiver, Sender
+from celery.brokers.topology import Queue
+from celery.wire.envelope import Envelope
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
+
+import private_servers  # noqa: E402  found through the line above
+
+pytestmark = pytest.mark.needs("redis")
+
+
+def send(url, options, number=1):
+    with contextlib.closing(Sender(url, options)) as sender:
+        sender.publish([Publish(Envelope({"id": str(number)}, b""), "", "q")])
+
+
+async def there_and_back(url, options):
+    """Send a message, receive it, settle it."""
+    await asyncio.to_thread(send, url, options)
+    receiver = Receiver(url, options, node="w@h")
+    await receiver.open()
+    await receiver.consume(Queue("q"))
+    async with asyncio.timeout(5):
+        [delivery] = await receiver.receive(1)
+    assert await receiver.settle([Settlement(delivery, Verdict.ACK)]) == []
+    await receiver.close()
+
+
+def test_a_password_is_given_and_a_wrong_one_is_a_matter_of_configuration(private_redis):
+    port = private_redis(requirepass="secret").url.rpartition(":")[2].split("/")[0]
+    asyncio.run(there_and_back(f"redis://:secret@127.0.0.1:{port}/1", {}))
+    asyncio.run(there_and_back(f"redis://default:secret@127.0.0.1:{port}/1", {"client_name": "mine"}))
+    for account in (":wrong@", ""):
+        url = f"redis://{account}127.0.0.1:{port}/1"
+        with pytest.raises(exceptions.ImproperlyConfigured):
+            send(url, {})
+        with pytest.raises(exceptions.ImproperlyConfigured):
+            asyncio.run(Receiver(url, {}, node="w").open())
+
+
+def test_a_unix_socket_will_do(private_redis, tmp_path):
+    private_redis(unixsocket=str(tmp_path / "redis.sock"))
+    asyncio.run(there_and_back(f"redis+socket://{tmp_path}/redis.sock?virtual_host=1", {}))
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A self-signed certificate for 127.0.0.1."""
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    return tmp_path
+
+
+def test_tls_is_checked_against_the_given_authority(private_redis, certificate):
+    port = private_servers.free_port()
+    private_redis(
+        **{
+            "tls-port": str(port),
+            "tls-cert-file": str(certificate / "cert.pem"),
+            "tls-key-file": str(certificate / "key.pem"),
+            "tls-ca-cert-file": str(certificate / "cert.pem"),
+            "tls-auth-clients": "no",
+        }
+    )
+    url = f"rediss://127.0.0.1:{port}/1"
+    asyncio.run(there_and_back(f"{url}?ssl_ca_certs={certificate}/cert.pem", {}))
+    asyncio.run(there_and_back(url, {"ssl": {"ssl_cert_reqs": "none"}}))
+    with pytest.raises(exceptions.OperationalError):
+        send(url, {})
+
+
+def test_sentinels_name_the_master(private_redis, tmp_path):
+    port = private_redis().url.rpartition(":")[2].split("/")[0]
+    sentinel = private_servers.free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {sentinel}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 127.0.0.1 {port} 1\n"
+    )
+    process = subprocess.Popen(["redis-server", str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    try:
+        url = f"sentinel://127.0.0.1:1/1;sentinel://127.0.0.1:{sentinel}/1"
+        options = {"master_name": "main", "connect_timeout": 2}
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                send(url, options)
+                break
+            except exceptions.OperationalError:
+                assert time.monotonic() < deadline
+        asyncio.run(there_and_back(url, options))
+        with pytest.raises(exceptions.OperationalError, match="other"):
+            send(url, options | {"master_name": "other"})
+        with pytest.raises(exceptions.OperationalError, match="min_other_sentinels"):
+            send(url, options | {"min_other_sentinels": 1})
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_after_a_restart_of_the_server_nothing_is_lost(private_redis):
+    server = private_redis()
+
+    async def run():
+        with contextlib.closing(Sender(server.url, {})) as sender:
+            for number in range(3):
+                sender.publish([Publish(Envelope({"id": str(number)}, b""), "", "q")])
+            receiver = Receiver(server.url, {}, node="w@h")
+            await receiver.open()
+            await receiver.consume(Queue("q"))
+            [first] = await receiver.receive(1)
+            await receiver.settle([Settlement(first, Verdict.ACK)])
+            [held] = await receiver.receive(1)
+            await asyncio.to_thread(server.restart)
+            with pytest.raises(exceptions.OperationalError):
+                await receiver.settle([Settlement(held, Verdict.ACK)])
+            await receiver.close()
+            sender.publish([Publish(Envelope({"id": "3"}, b""), "", "q")])
+            again = Receiver(server.url, {}, node="w@h")
+            await again.open()
+            await again.consume(Queue("q"))
+            async with asyncio.timeout(5):
+                found = await again.receive(10)
+            assert [delivery.envelope.headers["id"] for delivery in found] == ["1", "2", "3"]
+            await again.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.slow
+def test_a_server_that_falls_silent_is_noticed(private_redis):
+    server = private_redis()
+
+    async def run():
+        receiver = Receiver(server.url, {}, node="w@h")
+        await receiver.open()
+        await receiver.consume(Queue("q"))
+        server.pause()
+        try:
+            with pytest.raises(exceptions.OperationalError):
+                async with asyncio.timeout(20):
+                    await receiver.receive(1)
+            started = time.monotonic()
+            await receiver.close()
+            assert time.monotonic() - started < 6
+        finally:
+            server.resume()
+
+    asyncio.run(run())
+
+
+def test_a_server_that_is_full_refuses_and_says_so(private_redis):
+    server = private_redis(maxmemory="1", **{"maxmemory-policy": "noeviction"})
+    with pytest.raises(exceptions.OperationalError, match="OOM"):
+        send(server.url, {})
+
+
+def test_where_the_server_does_not_track_the_receiver_polls(private_redis):
+    server = private_redis()
+    with contextlib.closing(Sender(server.url, {})) as sender:
+        sender._connection.call("ACL", "SETUSER", "default", "-client|tracking")
+
+    async def run():
+        receiver = Receiver(server.url, {}, node="w@h")
+        await receiver.open()
+        await receiver.consume(Queue("q"))
+        heard = asyncio.Queue()
+        await receiver.listen(Queue("private"), heard.put_nowait)
+        waiting = asyncio.create_task(receiver.receive(1))
+        await asyncio.sleep(0.1)
+        with contextlib.closing(Sender(server.url, {})) as sender:
+            sender.publish([Publish(Envelope({"id": "1"}, b""), "", name) for name in ("q", "private")])
+        async with asyncio.timeout(3):
+            assert len(await waiting) == 1
+            assert (await heard.get()).headers == {"id": "1"}
+        await receiver.close()
+
+    asyncio.run(run())
+
+
+def test_a_timeout_bounds_the_whole_publish(private_redis):
+    server = private_redis()
+    with contextlib.closing(Sender(server.url, {})) as sender:
+        sender.length("q")
+        server.pause()
+        try:
+            started = time.monotonic()
+            with pytest.raises(exceptions.OperationalError):
+                sender.publish([Publish(Envelope({"id": "1"}, b""), "", "q")], timeout=0.3)
+            assert time.monotonic() - started < 2
+        finally:
+            server.resume()
+        sender.publish([Publish(Envelope({"id": "2"}, b""), "", "q")])
