@@ -110,6 +110,8 @@ class Tracer:
         self.hostname = hostname
         self.eager = eager
         self.accept = resolve_accept(app.conf.accept_content)
+        #: A sync body runs now: the only time when a soft time limit may be raised.
+        self.in_body = False
         self._plans: dict[str, Plan] = {}
 
     def plan(self, name: str) -> Plan:
@@ -138,12 +140,15 @@ class Tracer:
         """Begin, run, conclude, record, finish."""
         try:
             self.begin(attempt)
+            self.in_body = True
             retval = attempt.plan.call(*attempt.args, **attempt.kwargs)
+            self.in_body = False
             if attempt.plan.is_async:
                 import asyncio
 
                 retval = asyncio.run(retval)
         except Exception as exc:  # noqa: BLE001: whatever a task raises is its outcome
+            self.in_body = False
             self.conclude(attempt, exc)
         except BaseException:
             _state.pop_frame()

@@ -144,6 +144,8 @@ class Settlement(msgspec.Struct):
     reason: str = ""
     follow: Sequence[Publish] = ()
     results: Sequence[ResultWrite] = ()
+    #: Verdict.START was settled before: the message is out of its queue.
+    after_start: bool = False
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

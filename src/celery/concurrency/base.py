@@ -47,6 +47,8 @@ class Job(msgspec.Struct, array_like=True):
     #: Set for the aftermath of an attempt whose child died or was killed: hooks and effects of its failure are run
     #: instead of the task: (exception class name in celery.exceptions, its arguments).
     aftermath: tuple[str, list[Any]] | None = None
+    #: Soft and hard time limit in seconds, for the async lane, which keeps them itself.
+    limits: tuple[float | None, float | None] | None = None
 
 
 class Handling(NamedTuple):
@@ -91,6 +93,8 @@ class Pool(abc.ABC):
 
     #: As `-P` names it.
     name: str
+    #: Runs jobs on the thread that started the worker (`serve_here`), whose event loop then is on another.
+    runs_here = False
 
     def __init__(self, app: Any, *, concurrency: int, hostname: str, events: PoolEvents, options: dict[str, Any]) -> None:
         """Build, start nothing.
@@ -134,6 +138,9 @@ class Pool(abc.ABC):
     @abc.abstractmethod
     def kill(self, job: int, signal: int) -> bool:
         """Signal the child that runs the job; False when it does not run. Its end is told by `lost` ("terminated")."""
+
+    def told(self, job: int) -> None:
+        """What follows from `started` is settled: the task may tell states of its own."""
 
     @abc.abstractmethod
     def info(self) -> dict[str, Any]:

@@ -1,0 +1,183 @@
+"""The async lane of a child: many async tasks at once, on an event loop in a thread of its own.
+
+Rules
+    1. At most `limit` attempts run; each has a position in the slots for as long as it lasts.
+    2. A soft time limit raises SoftTimeLimitExceeded where the task awaits; it may catch it and go on. A hard one
+       cancels the task and gives it `GRACE` seconds to end; the attempt fails with TimeLimitExceeded. A task that
+       does not let itself be cancelled is seen by the worker in its slot, which then kills the child.
+    3. Outcomes that are ready in the same turn of the loop leave in one frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from celery import _state
+from celery.app.outcome import Outcome
+from celery.concurrency import ipc, slots
+from celery.concurrency.base import Job
+from celery.concurrency.child import exception_of
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+
+if TYPE_CHECKING:
+    from celery.app.trace import Tracer
+
+#: Seconds between the cancelling of a task and the killing of its child.
+GRACE = 1.0
+
+
+class AsyncLane:
+    """Runs async jobs on a loop of its own."""
+
+    def __init__(self, connection: socket.socket, row: memoryview, tracer: Tracer, limit: int) -> None:
+        self._connection = connection
+        self._row = row
+        self._tracer = tracer
+        self._free = list(range(limit - 1, -1, -1))
+        self._frames = ipc.Frames()
+        self._sequence = 0
+        self._ready: list[tuple[int, Outcome]] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._main, name="celery-async", daemon=True)
+        self._transport: asyncio.Transport | None = None
+        self._stopped: asyncio.Event
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until the worker has said stop and what ran has ended."""
+        self._thread.join()
+
+    def _main(self) -> None:
+        _state.set_join_denied(True)
+        self._tracer.app.set_current()
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._connection.setblocking(False)
+        lane = self
+
+        class Reader(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                for kind, payload in lane._frames.feed(data):
+                    if kind is ipc.Kind.RUN:
+                        lane._begin(payload)
+                    elif kind is ipc.Kind.STOP:
+                        lane._stopped.set()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                lane._stopped.set()
+
+        transport, _ = await loop.create_connection(Reader, sock=self._connection)
+        self._transport = transport
+        await self._stopped.wait()
+        while self._running:
+            await asyncio.wait(self._running)
+        self._flush()
+        transport.close()
+
+    def _begin(self, jobs: list[Job]) -> None:
+        loop = asyncio.get_running_loop()
+        for job in jobs:
+            self._sequence += 1
+            task = loop.create_task(self._attempt(self._sequence, job))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _attempt(self, sequence: int, job: Job) -> None:
+        place = slots.position(self._free.pop())
+        row = self._row
+        row[place + 1] = time.monotonic_ns()
+        row[place] = sequence
+        try:
+            outcome = await self._outcome(job)
+        finally:
+            row[place] = 0
+            self._free.append((place - slots.position(0)) // 2)
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._ready.append((sequence, outcome))
+
+    async def _outcome(self, job: Job) -> Outcome:
+        tracer, info = self._tracer, job.delivery_info
+        if job.aftermath is not None:
+            return tracer.aftermath(job.number, job.envelope, info, exception_of(job.aftermath))
+        soft, hard = job.limits or (None, None)
+        if soft is None and hard is None:
+            return await tracer.arun(job.number, job.envelope, info)
+        limited = _Limited(tracer.arun(job.number, job.envelope, info), soft, hard)
+        try:
+            return await limited
+        except _HardLimit:
+            return tracer.aftermath(job.number, job.envelope, info, TimeLimitExceeded(hard))
+
+    def _flush(self) -> None:
+        if self._ready and self._transport is not None:
+            batch, self._ready = self._ready, []
+            self._transport.write(ipc.outcomes_frame(batch))
+
+
+class _HardLimit(Exception):  # noqa: N818: never leaves this module
+    pass
+
+
+class _Limited:
+    """Drives a coroutine, and turns its timers into exceptions at the place where it awaits."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Outcome], soft: float | None, hard: float | None) -> None:
+        self._coroutine = coroutine
+        self._soft = soft
+        self._hard = hard
+        self._raise: BaseException | None = None
+
+    def __await__(self) -> Generator[Any, Any, Outcome]:
+        loop = asyncio.get_running_loop()
+        current = asyncio.current_task()
+        assert current is not None
+        timers = []
+        if self._soft is not None:
+            timers.append(loop.call_later(self._soft, self._interrupt, current, SoftTimeLimitExceeded()))
+        if self._hard is not None:
+            timers.append(loop.call_later(self._hard, self._interrupt, current, _HardLimit()))
+        try:
+            return (yield from self._drive(current))
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def _interrupt(self, current: asyncio.Task[Any], exc: BaseException) -> None:
+        self._raise = exc
+        current.cancel()
+
+    def _drive(self, current: asyncio.Task[Any]) -> Generator[Any, Any, Outcome]:
+        step: Any = self._coroutine.send
+        value: Any = None
+        while True:
+            try:
+                awaited = step(value)
+            except StopIteration as done:
+                outcome: Outcome = done.value
+                return outcome
+            except asyncio.CancelledError:
+                if isinstance(self._raise, _HardLimit):
+                    raise self._raise from None
+                raise
+            try:
+                value = yield awaited
+                step = self._coroutine.send
+            except asyncio.CancelledError as cancelled:
+                reason, hard = self._raise, isinstance(self._raise, _HardLimit)
+                if reason is not None:
+                    current.uncancel()
+                    self._raise = reason if hard else None
+                step = self._coroutine.throw
+                value = cancelled if reason is None or hard else reason

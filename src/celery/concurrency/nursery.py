@@ -1,0 +1,188 @@
+"""The nursery: a process that forks children, so that the worker's main process never has to.
+
+It is itself forked from the main process after the application is imported and before any thread or event loop
+exists. So its forks are safe whatever runs in the main process later, they share the imported pages, and a dead child
+is back in milliseconds. It does nothing else: it waits for requests and for the death of its children.
+
+Over a stream socket, one line a message. To the nursery: "fork <index>" with two descriptors attached, the child's
+ends of its lanes. From it: "forked <index> <pid>", "exited <index> <pid> <status>" (as of waitpid).
+
+Everybody dies with their parent (Linux): the nursery with the main process, the children with the nursery.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Forked(NamedTuple):
+    """A child lives."""
+
+    row: int
+    pid: int
+
+
+class Exited(NamedTuple):
+    """A child is dead."""
+
+    row: int
+    pid: int
+    #: As of waitpid.
+    status: int
+
+    def describe(self) -> str:
+        """For people: "signal 9 (SIGKILL)", "exit code 1"."""
+        if os.WIFSIGNALED(self.status):
+            number = os.WTERMSIG(self.status)
+            with contextlib.suppress(ValueError):
+                return f"signal {number} ({signal.Signals(number).name})"
+            return f"signal {number}"
+        return f"exit code {os.WEXITSTATUS(self.status)}"
+
+
+#: Called in a new child with its index and its ends of the sync and the async lane; its return ends the child.
+BeChild = Callable[[int, socket.socket, socket.socket], None]
+
+
+class Nursery:
+    """The main process's end."""
+
+    def __init__(self, be_child: BeChild) -> None:
+        """Fork the nursery. Must be called before the process has threads."""
+        others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        if others:
+            warnings.warn(
+                f"Threads were running when the worker was about to fork: {', '.join(others)}. They do not exist in "
+                "pool processes, and locks that they held stay locked there. Start them in worker_process_init, or use "
+                "--pool-start-method=spawn.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        self.connection, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.connection.close()
+            _run_and_exit(lambda: _serve(theirs, be_child))
+        theirs.close()
+        self._buffer = b""
+
+    def fork(self, index: int, sync_socket: socket.socket, async_socket: socket.socket) -> None:
+        """Ask for a child. The answer comes as an event."""
+        socket.send_fds(
+            self.connection, [b"fork %d\n" % index], [sync_socket.fileno(), async_socket.fileno()]
+        )
+
+    def events(self) -> list[Forked | Exited] | None:
+        """What happened; call when the connection is readable. None: the nursery is dead."""
+        try:
+            data = self.connection.recv(4096)
+        except OSError:
+            return None
+        if not data:
+            return None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        events: list[Forked | Exited] = []
+        for line in lines:
+            kind, *numbers = line.split()
+            values = [int(number) for number in numbers]
+            events.append(Forked(*values) if kind == b"forked" else Exited(*values))
+        return events
+
+    def close(self) -> None:
+        """Let the nursery end; its children end with it."""
+        self.connection.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _run_and_exit(function: Callable[[], None]) -> NoReturn:
+    """Leave a forked process without the parent's clean-up."""
+    status = 0
+    try:
+        function()
+    except SystemExit as exc:
+        status = exc.code if isinstance(exc.code, int) else 1
+    except BaseException:  # noqa: BLE001: the last stop of a process
+        traceback.print_exc()
+        status = 1
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def die_with_parent() -> None:
+    """SIGKILL for this process when its parent dies, where the system can (Linux)."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _serve(connection: socket.socket, be_child: BeChild) -> None:
+    die_with_parent()
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(name, signal.SIG_IGN)
+    # Pages that nobody writes stay shared: the collector must not touch what was imported.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    wakeup, wakeup_write = socket.socketpair()
+    wakeup.setblocking(False)
+    wakeup_write.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakeup_write.fileno(), warn_on_full_buffer=False)
+    children: dict[int, int] = {}
+    while True:
+        readable, _, _ = select.select([connection, wakeup], [], [])
+        if wakeup in readable:
+            with contextlib.suppress(BlockingIOError):
+                wakeup.recv(4096)
+            _reap(connection, children)
+        if connection in readable:
+            message, fds, _, _ = socket.recv_fds(connection, 16, 2)
+            if not message:
+                return
+            index = int(message.split()[1])
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for each in (connection, wakeup, wakeup_write):
+                    each.close()
+                die_with_parent()
+                ends = [socket.socket(fileno=fd) for fd in fds]
+                _run_and_exit(lambda: be_child(index, *ends))
+            for fd in fds:
+                os.close(fd)
+            children[pid] = index
+            connection.sendall(b"forked %d %d\n" % (index, pid))
+
+
+def _reap(connection: socket.socket, children: dict[int, int]) -> None:
+    while children:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if pid in children:
+            connection.sendall(b"exited %d %d %d\n" % (children.pop(pid), pid, status))

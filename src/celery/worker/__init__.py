@@ -1,0 +1,1 @@
+"""The worker: one brain per node, in batches."""

@@ -1,0 +1,501 @@
+"""Takes deliveries, decides, hands them to the pool, and settles what comes back.
+
+Rules
+    1. Reservations are bounded: by the prefetch count where one is configured, else by what keeps the pool busy for
+       some tens of milliseconds (`Pool.room`); and nothing is taken while outcomes pile up unsettled.
+    2. A delivery that is not to run now leaves memory: it goes back to the broker with its time (WAIT), or is settled.
+       Only the last seconds of a wait are spent here.
+    3. The broker may go away for any time. What runs goes on. What had not begun is forgotten, the broker delivers it
+       again. What had, and was not acknowledged, is an *orphan*: when its message comes again, to us, it is not run
+       again but takes over the attempt that runs, or its outcome (`_Orphans`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from celery import exceptions, signals, states
+from celery.app import brokers
+from celery.app.context import Context
+from celery.app.outcome import Outcome
+from celery.app.publisher import failover
+from celery.brokers.base import Delivery, Receiver, Settlement, Verdict
+from celery.brokers.url import mask
+from celery.concurrency.base import Job, Lost
+from celery.utils.log import get_logger
+from celery.worker import request as requests
+from celery.worker.request import Request, Settler, record_of
+from celery.worker.strategy import Action, Decision, Strategy
+
+if TYPE_CHECKING:
+    from celery.worker.worker import WorkController
+
+logger = get_logger(__name__)
+task_logger = get_logger("celery.worker.strategy")
+
+#: Waits shorter than this are spent here, not in the broker. Seconds.
+SHORT_WAIT = 2.0
+#: Deliveries that may wait here at once.
+_HELD_WAITS = 1000
+#: Deliveries taken in one go at most.
+_INTAKE = 512
+#: Orphaned outcomes kept for the return of their messages, and for how long (seconds).
+_ORPHANS, _ORPHAN_LIFE = 10_000, 300.0
+
+
+class Consumer:
+    """The road between one broker and one pool. Tells the pool's events (`celery.concurrency.base.PoolEvents`)."""
+
+    def __init__(self, worker: WorkController) -> None:
+        self.worker = worker
+        self.app = worker.app
+        self.hostname = worker.hostname
+        self.pool = worker.pool
+        self.settler = Settler(self.app, self._take_more)
+        self.strategy = Strategy(
+            self.app.tasks,
+            worker.accept,
+            revoked=worker.state.revoked,
+            delivery_limit=self.app.conf.task_delivery_limit or 0,
+            hard_limit=worker.time_limit,
+            soft_limit=worker.soft_time_limit,
+        )
+        #: Requests in the pool, by job number.
+        self.requests: dict[int, Request] = {}
+        self.receiver: Receiver | None = None
+        self.connected = asyncio.Event()
+        self._orphans = _Orphans()
+        self._last_job = 0
+        self._more = asyncio.Event()
+        self._waits: dict[int, asyncio.TimerHandle] = {}
+        self._paused = False
+        self._prefetch = 0
+        self._urls = failover(brokers.broker_urls(self.app, read=True), self.app.conf.broker_failover_strategy)
+        self._url = next(self._urls)
+
+    # -- connection
+
+    async def run(self) -> None:
+        """Consume until cancelled. Raises OperationalError when the broker stays away for as long as configured."""
+        conf = self.app.conf
+        on_startup = conf.broker_connection_retry_on_startup
+        retry = conf.broker_connection_retry if on_startup is None else on_startup
+        while True:
+            receiver = await self._connect(retry)
+            retry = conf.broker_connection_retry
+            try:
+                await self._consume(receiver)
+            except exceptions.OperationalError as exc:
+                logger.warning("consumer: Connection to broker lost. Trying to re-establish the connection... (%s)", exc)
+                if not retry:
+                    raise
+            finally:
+                self.connected.clear()
+                self.settler.receiver = self.receiver = None
+                await receiver.close()
+                self._abandon()
+
+    async def _connect(self, retry: bool) -> Receiver:
+        conf = self.app.conf
+        most, attempt = conf.broker_connection_max_retries, 0
+        while True:
+            receiver = brokers.open_receiver(self.app, self._url, self.hostname)
+            try:
+                self.settler.shared = self.app.backend.async_writer and receiver.share(self.app.backend)
+                await asyncio.wait_for(receiver.open(), (conf.broker_connection_timeout or 4) * 3)
+                for queue in self.app.amqp.queues.consume_from.values():
+                    await receiver.consume(queue)
+            except (exceptions.OperationalError, TimeoutError) as exc:
+                await receiver.close()
+                attempt += 1
+                if not retry or (most is not None and attempt > most):
+                    raise exceptions.OperationalError(
+                        f"cannot connect to the broker at {mask(self._url)}: {exc}"
+                    ) from exc
+                # As long as Celery waits: two seconds more each time, at most half a minute.
+                pause = min(2.0 * attempt, 30.0)
+                limit = "" if most is None else f" ({attempt}/{most})"
+                logger.error(  # noqa: TRY400: the reason is the text
+                    "consumer: Cannot connect to %s: %s.\nTrying again in %.2f seconds...%s",
+                    mask(self._url), exc, pause, limit,
+                )  # fmt: skip
+                self._url = next(self._urls)
+                await asyncio.sleep(pause)
+            else:
+                logger.info("Connected to %s", mask(self._url))
+                return receiver
+
+    async def _consume(self, receiver: Receiver) -> None:
+        self.receiver = self.settler.receiver = receiver
+        self._prefetch = 0
+        await self.worker.mailbox.start(receiver)
+        self.connected.set()
+        self.worker.on_ready()
+        async with _both(self._intake(receiver), self.settler.run()) as failed:
+            await failed
+
+    def _abandon(self) -> None:
+        """The connection is gone: rule 3."""
+        for handle in self._waits.values():
+            handle.cancel()
+        self._waits.clear()
+        for number, request in list(self.requests.items()):
+            if self.pool.withdraw(number):
+                del self.requests[number]
+            elif not request.settled_start:
+                self._orphans.add_running(request)
+        running = {id(request.delivery): request for request in self.requests.values()}
+        for settlement in self.settler.take_unsettled():
+            request_started = running.get(id(settlement.delivery))
+            if request_started is None:
+                self._orphans.add_finished(settlement)
+            else:
+                # Its early acknowledgement did not get through: the message will come again.
+                request_started.settled_start = False
+                self._orphans.add_running(request_started)
+
+    # -- intake
+
+    def _take_more(self) -> None:
+        self._more.set()
+
+    def pause(self) -> None:
+        """Take no more messages (the worker is about to stop)."""
+        self._paused = True
+
+    def budget(self) -> int:
+        """How many more deliveries to take now."""
+        if self._paused or self.settler.full:
+            return 0
+        multiplier = self.worker.prefetch_multiplier
+        if multiplier is None:
+            return min(self.pool.room(), _INTAKE)
+        if multiplier == 0:
+            return _INTAKE
+        reserved = sum(1 for request in self.requests.values() if not request.settled_start)
+        return min(multiplier * self.worker.concurrency - reserved, _INTAKE)
+
+    async def _intake(self, receiver: Receiver) -> None:
+        while True:
+            room = self.budget()
+            if room <= 0:
+                self._more.clear()
+                await self._more.wait()
+                continue
+            await self._fit_prefetch(receiver, room)
+            deliveries = await receiver.receive(room)
+            if self._paused:
+                self.settler.add([Settlement(delivery, Verdict.RETURN) for delivery in deliveries])
+                continue
+            await self._take(deliveries)
+
+    async def _fit_prefetch(self, receiver: Receiver, room: int) -> None:
+        """For brokers that push: allow what is here and what is wanted, in powers of two so that it seldom changes."""
+        if self.worker.prefetch_multiplier == 0:
+            wanted = 0
+        else:
+            exact = len(self.requests) + len(self.settler) + len(self._waits) + room
+            wanted = exact if self.worker.prefetch_multiplier else 1 << max(exact - 1, 1).bit_length()
+        if wanted > self._prefetch or wanted < self._prefetch // 4 or (wanted == 0 and self._prefetch):
+            await receiver.prefetch(wanted)
+            self._prefetch = wanted
+
+    async def _take(self, deliveries: Sequence[Delivery]) -> None:
+        now = time.time()
+        jobs = []
+        for delivery in deliveries:
+            decision = self.strategy.decide(delivery, now)
+            if decision.action is Action.RUN and not self._orphans.adopt(delivery, decision, self.settler):
+                jobs.append(self._reserve(delivery, decision))
+            elif decision.action is not Action.RUN:
+                self._handle_other(delivery, decision, now)
+        if not jobs:
+            return
+        if signals.task_received.receivers:
+            for job, _ in jobs:
+                await self.worker.run_hook(signals.task_received.send, sender=self, request=self.requests[job.number])
+        self.pool.submit(jobs)
+
+    def _reserve(self, delivery: Delivery, decision: Decision, aftermath: Any = None) -> tuple[Job, Any]:
+        assert decision.task is not None
+        assert decision.handling is not None
+        self._last_job += 1
+        info = {
+            "exchange": delivery.exchange,
+            "routing_key": delivery.routing_key,
+            "priority": delivery.envelope.properties.get("priority"),
+            "redelivered": delivery.redelivered,
+        }
+        handling = decision.handling
+        limits = (handling.soft_limit, handling.hard_limit) if handling.is_async else None
+        job = Job(self._last_job, delivery.envelope, info, aftermath, limits if limits != (None, None) else None)
+        request = Request(
+            self.app, self.hostname, delivery, dict(decision.headers), decision.task, handling, job
+        )
+        self.requests[job.number] = request
+        self.worker.state.total[request.type] += 1
+        if task_logger.isEnabledFor(20):
+            context = {"id": request.id, "name": request.name, "args": request.argsrepr, "kwargs": request.kwargsrepr, "eta": request.eta}
+            task_logger.info(self.worker.log_received, context, extra={"data": context})
+        return job, handling
+
+    def _handle_other(self, delivery: Delivery, decision: Decision, now: float) -> None:
+        if decision.action is Action.WAIT:
+            assert decision.until is not None
+            self._wait(delivery, decision, now)
+        elif decision.action is Action.FAIL:
+            assert decision.error is not None
+            name = type(decision.error).__name__
+            self.pool.submit([self._reserve(delivery, decision, (name, list(decision.error.args)))])
+        elif decision.action is Action.DROP:
+            self._drop(delivery, decision)
+        else:
+            self._refuse(delivery, decision)
+
+    def _wait(self, delivery: Delivery, decision: Decision, now: float) -> None:
+        assert self.receiver is not None
+        assert decision.until is not None
+        here = decision.until - now <= SHORT_WAIT and len(self._waits) < _HELD_WAITS
+        if not here and self.receiver.capabilities.delay:
+            self.settler.settlement(delivery, Verdict.DELAY, until=decision.until)
+            return
+        key = id(delivery)
+        loop = asyncio.get_running_loop()
+        self._waits[key] = loop.call_later(decision.until - now, self._due, key, delivery, decision)
+
+    def _due(self, key: int, delivery: Delivery, decision: Decision) -> None:
+        del self._waits[key]
+        again = self.strategy.decide(delivery, max(time.time(), decision.until or 0.0))
+        if again.action is Action.RUN:
+            self.pool.submit([self._reserve(delivery, again)])
+        else:
+            self._handle_other(delivery, again, time.time())
+
+    def _drop(self, delivery: Delivery, decision: Decision) -> None:
+        headers = decision.headers
+        logger.info("Discarding revoked task: %s[%s]", headers["shadow"] or headers["task"], headers["id"])
+        context = self._context(delivery, headers)
+        results = self._records(decision, context, states.REVOKED)
+        self.settler.settlement(delivery, Verdict.ACK, results=results)
+        if signals.task_revoked.receivers:
+            self.worker.hook_soon(
+                signals.task_revoked.send, sender=decision.task, request=context, terminated=False, signum=None,
+                expired=decision.reason == "expired",
+            )  # fmt: skip
+
+    def _refuse(self, delivery: Delivery, decision: Decision) -> None:
+        headers = decision.headers
+        task_id = headers.get("id")
+        logger.error(
+            "%s\nThe message (task %r, id %r, from queue %r) goes to the dead queue.",
+            decision.reason, headers.get("task"), task_id, delivery.queue,
+        )  # fmt: skip
+        results: Any = ()
+        if decision.error is not None and isinstance(task_id, str):
+            results = self._records(decision, self._context(delivery, headers), states.FAILURE)
+        self.settler.settlement(delivery, Verdict.DEAD, reason=decision.reason, results=results)
+        unknown = isinstance(decision.error, exceptions.NotRegistered)
+        signal = signals.task_unknown if unknown else signals.task_rejected
+        if signal.receivers:
+            details = {"name": headers.get("task"), "id": task_id} if unknown else {}
+            self.worker.hook_soon(signal.send, sender=self, message=delivery, exc=decision.error, **details)
+
+    def _records(self, decision: Decision, context: Context, state: str) -> Any:
+        task = decision.task
+        if task is not None and task.ignore_result and not task.store_errors_even_if_ignored:
+            return ()
+        if not self.app.backend.async_writer:
+            self.worker.hook_soon(self.app.backend.store_result, context.id, decision.error, state, request=context)
+            return ()
+        return record_of(self.app, context, state, decision.error)
+
+    def _context(self, delivery: Delivery, headers: Any) -> Context:
+        context = Context(headers, hostname=self.hostname, called_directly=False)
+        context.reply_to = delivery.envelope.properties.get("reply_to")
+        return context
+
+    # -- what the pool tells
+
+    def finished(self, outcomes: Sequence[Outcome]) -> None:
+        """These attempts are over."""
+        settlements = []
+        for outcome in outcomes:
+            request = self.requests.pop(outcome.job, None)
+            if request is None:
+                continue
+            settlement = Settlement(
+                request.delivery, request.verdict(outcome), follow=outcome.follow, results=outcome.writes,
+                reason=outcome.summary, after_start=request.settled_start,
+            )  # fmt: skip
+            if self._orphans.finish(request, settlement):
+                continue
+            settlements.append(settlement)
+        self.settler.add(settlements)
+        self._more.set()
+        self.worker.on_progress()
+
+    def started(self, jobs: Sequence[tuple[int, int, float]]) -> None:
+        """These run, and will for a while."""
+        for number, pid, since in jobs:
+            request = self.requests.get(number)
+            if request is None:
+                continue
+            request.started_at, request.pid = since, pid
+            early = not request.acks_late and request.job.aftermath is None
+            results: Any = ()
+            if request.task.track_started and not request.ignores_result and request.job.aftermath is None:
+                results = self._started_record(request)
+            if early and not self._orphans.has(request):
+                request.settled_start = True
+                self.settler.settlement(request.delivery, Verdict.START, results=results)
+            elif results:
+                self.worker.spawn(self._store_started(number, results))
+                continue
+            self.pool.told(number)
+        self._more.set()
+
+    def _started_record(self, request: Request) -> Any:
+        value = requests.started_value(self.hostname, request.pid or 0)
+        if not self.app.backend.async_writer:
+            self.worker.hook_soon(self.app.backend.store_result, request.id, value, states.STARTED, request=request.context())
+            return ()
+        return record_of(self.app, request.context(), states.STARTED, value)
+
+    async def _store_started(self, number: int, results: Any) -> None:
+        try:
+            await self.app.backend.write(results)
+        finally:
+            self.pool.told(number)
+
+    def lost(self, job: int, loss: Lost) -> None:
+        """The attempt has no outcome: what the table in `celery.worker.request` says."""
+        request = self.requests.get(job)
+        if request is None:
+            return
+        if request.job.aftermath is not None:
+            # The process died again, of its own hooks: the failure is stored, the hooks are left.
+            self._fail_here(request, exceptions.WorkerLostError(f"Worker exited prematurely: {loss.detail}."))
+            return
+        if loss.reason == "time-limit":
+            logger.error("Hard time limit (%ss) exceeded for %s[%s]", loss.limit, request.name, request.id)
+            error: tuple[str, list[Any]] = ("TimeLimitExceeded", [loss.limit])
+            requeue = request.requeues_timeout
+        elif loss.reason == "terminated":
+            error, requeue = ("TaskRevokedError", ["terminated"]), False
+        else:
+            logger.error("Task %s[%s]: its process died: %s", request.name, request.id, loss.detail)
+            error = ("WorkerLostError", [f"Worker exited prematurely: {loss.detail} Job: {job}."])
+            requeue = request.requeues_loss
+        if requeue:
+            self._give_back(request, loss)
+            return
+        again = Job(job, request.delivery.envelope, request.job.delivery_info, error)
+        request.job = again
+        self.pool.submit([(again, request.handling)])
+
+    def _give_back(self, request: Request, loss: Lost) -> None:
+        del self.requests[request.job.number]
+        limit = self.strategy.delivery_limit
+        settlement = Settlement(request.delivery, Verdict.LOST)
+        if limit and request.delivery.failures + 1 >= limit:
+            reason = f"{limit} processes died while running it (task_delivery_limit), the last by {loss.detail}"
+            logger.error("Task %s[%s] goes to the dead queue: %s", request.name, request.id, reason)
+            error = exceptions.WorkerLostError(reason)
+            decision = Decision(Action.REFUSE, request.headers, request.task, error=error)
+            results = self._records(decision, request.context(), states.FAILURE)
+            settlement = Settlement(request.delivery, Verdict.DEAD, reason=reason, results=results)
+        self.settler.add([settlement])
+        self._more.set()
+        self.worker.on_progress()
+
+    def _fail_here(self, request: Request, error: Exception) -> None:
+        del self.requests[request.job.number]
+        decision = Decision(Action.FAIL, request.headers, request.task, error=error)
+        results = self._records(decision, request.context(), states.FAILURE)
+        self.settler.settlement(request.delivery, Verdict.ACK, results=results)
+        self.worker.on_progress()
+
+    # -- the end
+
+    def give_back_waiting(self) -> None:
+        """What has not begun goes back to the queue."""
+        for handle in self._waits.values():
+            handle.cancel()
+        self._waits.clear()
+        for number, request in list(self.requests.items()):
+            if request.job.aftermath is None and self.pool.withdraw(number):
+                del self.requests[number]
+                self.settler.settlement(request.delivery, Verdict.RETURN)
+
+
+class _Orphans:
+    """Attempts whose delivery died with its connection, by task id and retry."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[Any, Any], Request] = {}
+        self._finished: dict[tuple[Any, Any], tuple[float, Settlement]] = {}
+
+    @staticmethod
+    def _key(headers: Any) -> tuple[Any, Any]:
+        return headers.get("id"), headers.get("retries") or 0
+
+    def add_running(self, request: Request) -> None:
+        self._running[self._key(request.headers)] = request
+
+    def add_finished(self, settlement: Settlement) -> None:
+        now = time.monotonic()
+        if len(self._finished) >= _ORPHANS:
+            self._finished = {key: item for key, item in self._finished.items() if now - item[0] < _ORPHAN_LIFE}
+        if len(self._finished) < _ORPHANS:
+            self._finished[self._key(settlement.delivery.envelope.headers)] = (now, settlement)
+
+    def has(self, request: Request) -> bool:
+        return self._running.get(self._key(request.headers)) is request
+
+    def finish(self, request: Request, settlement: Settlement) -> bool:
+        """An attempt ended; True when its message has not come again yet, so that its outcome waits here."""
+        if not self._running or not self.has(request):
+            return False
+        del self._running[self._key(request.headers)]
+        self.add_finished(settlement)
+        return True
+
+    def adopt(self, delivery: Delivery, decision: Decision, settler: Settler) -> bool:
+        """A message came (again): True when it takes over an attempt of ours instead of being run."""
+        if not self._running and not self._finished:
+            return False
+        key = self._key(decision.headers)
+        finished = self._finished.pop(key, None)
+        if finished is not None:
+            settlement = finished[1]
+            settlement.delivery = delivery
+            settler.add([settlement])
+            return True
+        request = self._running.pop(key, None)
+        if request is not None:
+            request.delivery = delivery
+            return True
+        return False
+
+
+class _both:  # noqa: N801: reads as a word
+    """Run two coroutines until one of them ends; then end the other."""
+
+    def __init__(self, *coroutines: Any) -> None:
+        self._tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+
+    async def __aenter__(self) -> Any:
+        return self._first()
+
+    async def _first(self) -> None:
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

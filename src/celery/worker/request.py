@@ -1,0 +1,340 @@
+"""One delivery in flight, and the only code that settles.
+
+A `Request` is made for every delivery that will run. Its life:
+
+    reserved   received, handed to the pool
+    started    a tick found it running; with early acknowledgement the message is out of the queue from now on
+    finished   its Outcome is here, waiting to be settled
+    settled    the broker has let go of it
+
+What the broker is told at the end (ROUTE-046, ROUTE-047), with late acknowledgement; with early acknowledgement it is
+always ACK:
+
+    | the attempt ended with              | verdict                                                       |
+    |-------------------------------------|---------------------------------------------------------------|
+    | success, retry, ignore              | ACK                                                           |
+    | failure                             | ACK; DEAD where `acks_on_failure` is off                      |
+    | hard time limit                     | ACK; LOST where `acks_on_timeout` is off                      |
+    | death of its process                | ACK; LOST where `reject_on_worker_lost`                       |
+    | Reject(requeue=False)               | DEAD                                                          |
+    | Reject(requeue=True)                | REQUEUE                                                       |
+
+`Settler` applies outcomes in batches: what follows is sent, results are stored, then the verdict (decision 2 of the
+architecture); in one transaction where the broker and the store can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from celery import exceptions, states
+from celery.app.context import Context
+from celery.app.outcome import Disposition, Outcome
+from celery.brokers.base import Delivery, ResultWrite, Settlement, Verdict
+from celery.utils.log import get_logger
+
+if TYPE_CHECKING:
+    from celery.app.base import Celery
+    from celery.app.task import Task
+    from celery.brokers.base import Publish, Receiver
+    from celery.concurrency.base import Handling, Job
+
+logger = get_logger(__name__)
+
+#: Settlements in one batch at most.
+BATCH = 256
+#: Outcomes that may wait to be settled before the worker takes no more messages.
+BACKLOG = 4096
+#: Seconds between two tries to reach a result store that is away, at first and at most.
+_STORE_PAUSES = (0.1, 5.0)
+
+
+class Request:
+    """A delivery that runs here (API-042)."""
+
+    __slots__ = (
+        "_app", "acks_late", "delivery", "handling", "headers", "hostname", "job", "pid", "settled_start", "started_at",
+        "task",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        app: Celery,
+        hostname: str,
+        delivery: Delivery,
+        headers: dict[str, Any],
+        task: Task[..., Any],
+        handling: Handling,
+        job: Job,
+    ) -> None:
+        self._app = app
+        self.hostname = hostname
+        self.delivery = delivery
+        self.headers = headers
+        self.task = task
+        self.handling = handling
+        self.job = job
+        self.acks_late = bool(task.acks_late)
+        #: Unix seconds; None until a tick has seen it run.
+        self.started_at: float | None = None
+        self.pid: int | None = None
+        #: Verdict.START was given.
+        self.settled_start = False
+
+    @property
+    def id(self) -> str:
+        """Task id."""
+        return self.headers["id"]  # type: ignore[no-any-return]  # checked when it was decided on
+
+    task_id = id
+
+    @property
+    def type(self) -> str:
+        """Name of the registered task."""
+        return self.task.name
+
+    @property
+    def name(self) -> str:
+        """The name to show."""
+        return self.headers["shadow"] or self.task.name
+
+    task_name = name
+
+    @property
+    def root_id(self) -> str | None:
+        """First task of the workflow."""
+        return self.headers["root_id"]
+
+    @property
+    def parent_id(self) -> str | None:
+        """The task that sent it."""
+        return self.headers["parent_id"]
+
+    @property
+    def argsrepr(self) -> str:
+        """Arguments, for people."""
+        return self.headers.get("argsrepr") or ""
+
+    @property
+    def kwargsrepr(self) -> str:
+        """Keyword arguments, for people."""
+        return self.headers.get("kwargsrepr") or ""
+
+    @property
+    def reply_to(self) -> str | None:
+        """The sender's reply queue."""
+        return self.delivery.envelope.properties.get("reply_to")
+
+    @property
+    def correlation_id(self) -> str | None:
+        """As sent."""
+        return self.delivery.envelope.properties.get("correlation_id")
+
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        """exchange, routing_key, priority, redelivered."""
+        return self.job.delivery_info
+
+    @property
+    def eta(self) -> str | None:
+        """ISO 8601, as sent."""
+        return self.headers["eta"]
+
+    @property
+    def expires(self) -> str | None:
+        """ISO 8601, as sent."""
+        return self.headers["expires"]
+
+    @property
+    def stamps(self) -> dict[str, Any]:
+        """Stamps."""
+        return self.headers.get("stamps") or {}
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the broker has let go of the message."""
+        return self.settled_start
+
+    @property
+    def ignores_result(self) -> bool:
+        """Whether its result is unwanted."""
+        wanted = self.headers["ignore_result"]
+        return bool(self.task.ignore_result if wanted is None else wanted)
+
+    def context(self) -> Context:
+        """A request as the task would see it, without arguments: for results and signals of the main process."""
+        return Context(
+            self.headers,
+            delivery_info=self.delivery_info,
+            hostname=self.hostname,
+            reply_to=self.reply_to,
+            called_directly=False,
+        )
+
+    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002: bodies stay closed here, so all is safe
+        """For remote control (CTL-027). Arguments are the sender's reprs."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "args": self.argsrepr,
+            "kwargs": self.kwargsrepr,
+            "type": self.type,
+            "hostname": self.hostname,
+            "time_start": self.started_at,
+            "acknowledged": self.acknowledged,
+            "delivery_info": self.delivery_info,
+            "worker_pid": self.pid,
+        }
+
+    def verdict(self, outcome: Outcome) -> Verdict:
+        """What the broker is told at the end; see the table above."""
+        if not self.acks_late:
+            return Verdict.ACK
+        if outcome.disposition is Disposition.REJECT:
+            return Verdict.DEAD
+        if outcome.disposition is Disposition.REQUEUE:
+            return Verdict.REQUEUE
+        if outcome.state == states.FAILURE and not _chosen(self.task.acks_on_failure, self.task.acks_on_failure_or_timeout):
+            return Verdict.DEAD
+        return Verdict.ACK
+
+    @property
+    def requeues_timeout(self) -> bool:
+        """Whether a hard time limit gives the message back."""
+        return self.acks_late and not _chosen(self.task.acks_on_timeout, self.task.acks_on_failure_or_timeout)
+
+    @property
+    def requeues_loss(self) -> bool:
+        """Whether the death of its process gives the message back."""
+        return self.acks_late and bool(self.task.reject_on_worker_lost)
+
+
+def _chosen(own: bool | None, umbrella: bool | None) -> bool:
+    return bool(umbrella if own is None else own)
+
+
+class Settler:
+    """Applies outcomes, in batches, in the order of the effects."""
+
+    def __init__(self, app: Celery, on_room: Callable[[], None]) -> None:
+        """Take nothing yet.
+
+        Args:
+            app: the application.
+            on_room: called when the backlog has shrunk.
+        """
+        self.app = app
+        self.receiver: Receiver | None = None
+        #: The receiver stores the results of the application's backend itself.
+        self.shared = False
+        self._on_room = on_room
+        self._queue: deque[Settlement] = deque()
+        self._wakeup = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def full(self) -> bool:
+        """Whether the worker should take no more messages for now."""
+        return len(self._queue) >= BACKLOG
+
+    def add(self, settlements: Sequence[Settlement]) -> None:
+        """To be applied as soon as can be."""
+        self._queue.extend(settlements)
+        self._idle.clear()
+        self._wakeup.set()
+
+    def take_unsettled(self) -> list[Settlement]:
+        """The connection is lost: give up what depends on it. Settlements that follow a START stay: their message is
+        out of the queue already, only their effects are to be applied.
+        """
+        kept, given_up = [], []
+        for settlement in self._queue:
+            (kept if settlement.delivery.receipt is None or settlement.after_start else given_up).append(settlement)
+        self._queue = deque(kept)
+        return given_up
+
+    async def drained(self) -> None:
+        """Return when everything was applied."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Apply until cancelled. Raises OperationalError when the broker is lost; what was not applied stays here."""
+        while True:
+            while not self._queue:
+                self._idle.set()
+                self._wakeup.clear()
+                await self._wakeup.wait()
+            was_full = self.full
+            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            try:
+                await self._apply(batch)
+            except BaseException:
+                self._queue.extendleft(reversed(batch))
+                raise
+            if was_full and not self.full:
+                self._on_room()
+
+    async def _apply(self, batch: list[Settlement]) -> None:
+        receiver = self.receiver
+        assert receiver is not None
+        transactional = receiver.capabilities.transactional
+        if not transactional:
+            follow = [message for settlement in batch for message in settlement.follow]
+            if follow:
+                await self.app.publisher.apublish(follow, confirm=True)
+                for settlement in batch:
+                    settlement.follow = ()
+        if not self.shared:
+            writes = [write for settlement in batch for write in settlement.results]
+            if writes:
+                await self._store(writes)
+                for settlement in batch:
+                    settlement.results = ()
+        refused = await receiver.settle(batch)
+        for delivery in refused:
+            logger.warning(
+                "Task %s was taken over by another worker before it was settled here; its outcome is left to that one.",
+                delivery.envelope.headers.get("id"),
+            )
+
+    async def _store(self, writes: list[ResultWrite]) -> None:
+        """A store that is away holds up settling, not the worker: messages stay unacknowledged until it is back."""
+        pause, longest = _STORE_PAUSES
+        while True:
+            try:
+                await self.app.backend.write(writes)
+            except exceptions.OperationalError as exc:
+                logger.error("The result backend cannot be reached: %s. Trying again in %.1f seconds.", exc, pause)  # noqa: TRY400: the reason is the text
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
+            else:
+                return
+
+    def settlement(self, delivery: Delivery, verdict: Verdict, **kwargs: Any) -> None:
+        """Add one settlement."""
+        self.add([Settlement(delivery, verdict, **kwargs)])
+
+
+def record_of(
+    app: Celery, request: Context, state: str, value: Any, traceback: str | None = None
+) -> tuple[ResultWrite, ...]:
+    """The record of a state that the main process sets itself (STARTED, REVOKED, refusals)."""
+    return (app.backend.prepare_write(request.id, value, state, traceback, request),)
+
+
+def started_value(hostname: str, pid: int) -> dict[str, Any]:
+    """The value of STARTED (API-070)."""
+    return {"pid": pid, "hostname": hostname}
+
+
+def now() -> float:
+    """Unix seconds."""
+    return time.time()

@@ -1,0 +1,173 @@
+"""What to do with a delivery: decided without I/O and without awaiting.
+
+The rules, in this order; the first that applies decides.
+
+    | the delivery ...                                        | decision                                       |
+    |---------------------------------------------------------|------------------------------------------------|
+    | is no task message, or lacks what one must have         | REFUSE: to the dead queue, logged              |
+    | has a content type that is not accepted                 | REFUSE                                         |
+    | names a task that is not registered                     | REFUSE, and its failure is stored              |
+    | was lost by a worker that died after starting it        | FAIL with WorkerLostError                      |
+    | was lost more often than `task_delivery_limit`          | REFUSE, and its failure is stored              |
+    | is revoked                                              | DROP: state REVOKED, acknowledged              |
+    | is past its expiry                                      | DROP                                           |
+    | has an eta ahead                                        | WAIT until then                                |
+    | else                                                    | RUN                                            |
+
+Bodies stay closed here (but of protocol 1, where the task's name is inside): a body that cannot be read fails in the
+child.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery.concurrency.base import Handling
+from celery.exceptions import InvalidTaskError, NotRegistered, TaskRevokedError, WorkerLostError
+from celery.wire.protocol import UnknownMessageError, header_time, read_headers, read_task
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
+    from celery.app.task import Task
+    from celery.brokers.base import Delivery
+
+
+class Action(enum.Enum):
+    """What becomes of a delivery now."""
+
+    RUN = "run"
+    WAIT = "wait"
+    DROP = "drop"
+    FAIL = "fail"
+    REFUSE = "refuse"
+
+
+class Decision(NamedTuple):
+    """An action, and what it takes."""
+
+    action: Action
+    headers: Mapping[str, Any]
+    task: Task[..., Any] | None = None
+    handling: Handling | None = None
+    #: Unix seconds, for WAIT.
+    until: float | None = None
+    #: Stored as the task's outcome, for DROP, FAIL and some of REFUSE; None: nothing is stored.
+    error: Exception | None = None
+    #: For people.
+    reason: str = ""
+
+
+class Strategy:
+    """Decides, for one worker."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task[..., Any]],
+        accept: frozenset[str],
+        *,
+        revoked: Container[str] = (),
+        is_revoked: Callable[[Mapping[str, Any]], str | None] | None = None,
+        delivery_limit: int = 0,
+        hard_limit: float | None = None,
+        soft_limit: float | None = None,
+    ) -> None:
+        """Set the rules.
+
+        Args:
+            tasks: the registered ones.
+            accept: content types.
+            revoked: ids.
+            is_revoked: by other properties of a task: why, or None.
+            delivery_limit: how often a message may be lost; 0 is without bound.
+            hard_limit: seconds, for calls and tasks without one of their own.
+            soft_limit: the same.
+        """
+        self.tasks = tasks
+        self.accept = accept
+        self.revoked = revoked
+        self.is_revoked = is_revoked
+        self.delivery_limit = delivery_limit
+        self.hard_limit = hard_limit
+        self.soft_limit = soft_limit
+        self._handling: dict[str, Handling] = {}
+
+    def decide(self, delivery: Delivery, now: float) -> Decision:
+        """What to do with a delivery.
+
+        Args:
+            delivery: as received.
+            now: unix seconds.
+        """
+        try:
+            return self._decide(delivery, now)
+        except UnknownMessageError as exc:
+            return _refusal(delivery.envelope.headers, f"Received and deleted unknown message. {exc}")
+        except Exception as exc:  # noqa: BLE001: whatever a peer sends must not end the worker
+            return _refusal(delivery.envelope.headers, f"Received invalid task message: {exc}", _as_error(exc))
+
+    def _decide(self, delivery: Delivery, now: float) -> Decision:
+        envelope = delivery.envelope
+        if envelope.content_type not in self.accept:
+            return _refusal(envelope.headers, f"content type {envelope.content_type!r} is not in accept_content")
+        headers = read_headers(envelope) or read_task(envelope, self.accept).headers
+        name = headers["task"]
+        task = self.tasks.get(name)
+        if task is None:
+            return _refusal(headers, f"Received unregistered task of type {name!r}.", NotRegistered(name))
+        if delivery.lost:
+            error = WorkerLostError("the worker that ran it died, after the message had been acknowledged")
+            return Decision(Action.FAIL, headers, task, self._handle(task, headers), error=error)
+        if self.delivery_limit and delivery.failures >= self.delivery_limit:
+            error = WorkerLostError(
+                f"{delivery.failures} workers or pool processes died while running it (task_delivery_limit)"
+            )
+            return _refusal(headers, str(error), error)._replace(task=task)
+        reason = self._revocation(headers)
+        if reason:
+            return Decision(Action.DROP, headers, task, error=TaskRevokedError(reason), reason=reason)
+        expires = header_time(headers, "expires")
+        if expires is not None and expires.timestamp() <= now:
+            return Decision(Action.DROP, headers, task, error=TaskRevokedError("expired"), reason="expired")
+        handling = self._handle(task, headers)
+        eta = header_time(headers, "eta")
+        if eta is not None and eta.timestamp() > now:
+            return Decision(Action.WAIT, headers, task, handling, until=eta.timestamp())
+        return Decision(Action.RUN, headers, task, handling)
+
+    def _revocation(self, headers: Mapping[str, Any]) -> str | None:
+        if headers["id"] in self.revoked:
+            return "revoked"
+        return self.is_revoked(headers) if self.is_revoked is not None else None
+
+    def _handle(self, task: Task[..., Any], headers: Mapping[str, Any]) -> Handling:
+        """Limits: the call's, else the task's, else the worker's (ROUTE-054)."""
+        hard, soft = headers["timelimit"]
+        if hard is None and soft is None:
+            known = self._handling.get(task.name)
+            if known is None:
+                known = self._handling[task.name] = self._handling_of(task, None, None)
+            return known
+        return self._handling_of(task, soft, hard)
+
+    def _handling_of(self, task: Task[..., Any], soft: float | None, hard: float | None) -> Handling:
+        return Handling(
+            task.name,
+            task.is_async,
+            _first(soft, task.soft_time_limit, self.soft_limit),
+            _first(hard, task.time_limit, self.hard_limit),
+        )
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value), None)
+
+
+def _refusal(headers: Mapping[str, Any], reason: str, error: Exception | None = None) -> Decision:
+    return Decision(Action.REFUSE, headers, error=error, reason=reason)
+
+
+def _as_error(exc: Exception) -> Exception:
+    return exc if isinstance(exc, InvalidTaskError) else InvalidTaskError(str(exc))
