@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from celery.app import shared_task as shared_task
     from celery.app.base import Celery as Celery
     from celery.app.task import Task as Task
-    from celery.canvas import Signature as Signature
-    from celery.canvas import maybe_signature as maybe_signature
-    from celery.canvas import signature as signature
-    from celery.canvas import subtask as subtask
+    from celery.canvas.signature import Signature as Signature
+    from celery.canvas.signature import maybe_signature as maybe_signature
+    from celery.canvas.signature import signature as signature
+    from celery.canvas.signature import subtask as subtask
     from celery.utils.uniqueid import uuid as uuid
 
 
-class version_info_t(NamedTuple):  # noqa: N801: the documented name
+class version_info_t(NamedTuple):  # noqa: N801 - the documented name
     """A version, in parts."""
 
     major: int
@@ -41,20 +41,20 @@ VERSION_BANNER = f"{__version__} ({SERIES})"
 #: Public name -> the module it lives in.
 _HOMES = {
     "Celery": "celery.app.base",
-    "Signature": "celery.canvas",
+    "Signature": "celery.canvas.signature",
     "Task": "celery.app.task",
     "bugreport": "celery.app",
     "current_app": "celery._state",
     "current_task": "celery._state",
-    "maybe_signature": "celery.canvas",
+    "maybe_signature": "celery.canvas.signature",
     "shared_task": "celery.app",
-    "signature": "celery.canvas",
-    "subtask": "celery.canvas",
+    "signature": "celery.canvas.signature",
+    "subtask": "celery.canvas.signature",
     "uuid": "celery.utils.uniqueid",
 }
 _OF_THE_CANVAS = frozenset({"chain", "chord", "chunks", "group", "xmap", "xstarmap"})
 
-__all__ = (  # noqa: PLE0604, F822: served by __getattr__
+__all__ = (
     "Celery",
     "Signature",
     "Task",

@@ -87,7 +87,7 @@ def shared_task(*args: Any, **options: Any) -> Any:
     """
 
     def decorate(fun: "Callable[..., Any]") -> Any:
-        if type(fun) is Proxy:
+        if isinstance(fun, Proxy) and type(fun) is Proxy:
             raise TypeError(
                 "@shared_task was given a task that @shared_task made. Use the decorator once for each function."
             )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from celery import _state
 from celery.canvas.signature import signature
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from celery.app.base import Celery
     from celery.app.task import Task
 
@@ -17,8 +18,7 @@ _OF_THE_CANVAS = ("chain", "chord", "chord_unlock", "chunks", "group")
 
 
 def _register(app: Celery, name: str, body: Callable[..., Any], **options: Any) -> Task[..., Any]:
-    made: Task[..., Any] = app.task(name=f"celery.{name}", shared=False, lazy=False, **options)(body)
-    return made
+    return app.task(name=f"celery.{name}", shared=False, lazy=False, **options)(body)
 
 
 @_state.connect_on_app_finalize

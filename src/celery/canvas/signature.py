@@ -15,20 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from celery import _state
 from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
+    from celery import result
     from celery.app.base import Celery
     from celery.app.task import Task
-    from celery.result import AsyncResult, EagerResult
 
 __all__ = ("Signature", "maybe_signature", "maybe_subtask", "signature", "subtask")
 
 R = TypeVar("R")
-S = TypeVar("S", bound="Signature[Any]")
 SignatureClass = TypeVar("SignatureClass", bound="type[Signature[Any]]")
 
 _LINKS = ("link", "link_error")
@@ -198,7 +197,7 @@ class Signature(dict[str, Any], Generic[R]):
         return self._type if self._type is not None else self.app.tasks[self.task]
 
     @property
-    def AsyncResult(self) -> Any:  # noqa: N802: the documented name
+    def AsyncResult(self) -> Any:  # noqa: N802 - the documented name
         """Makes a result of the task, or of any, when it is not registered here."""
         known = self._known_type()
         return known.AsyncResult if known is not None else self.app.AsyncResult
@@ -214,11 +213,11 @@ class Signature(dict[str, Any], Generic[R]):
         args, kwargs, _ = self._merge(partial_args, partial_kwargs)
         return self.type(*args, **kwargs)
 
-    def delay(self, *partial_args: Any, **partial_kwargs: Any) -> AsyncResult[R]:
+    def delay(self, *partial_args: Any, **partial_kwargs: Any) -> result.AsyncResult[R]:
         """Send the call, these arguments first."""
         return self.apply_async(partial_args, partial_kwargs)
 
-    async def adelay(self, *partial_args: Any, **partial_kwargs: Any) -> AsyncResult[R]:
+    async def adelay(self, *partial_args: Any, **partial_kwargs: Any) -> result.AsyncResult[R]:
         """`delay` for coroutines."""
         return await self.aapply_async(partial_args, partial_kwargs)
 
@@ -228,7 +227,7 @@ class Signature(dict[str, Any], Generic[R]):
         kwargs: Mapping[str, Any] | None = None,
         route_name: str | None = None,
         **options: Any,
-    ) -> AsyncResult[R]:
+    ) -> result.AsyncResult[R]:
         """Send the call.
 
         Args:
@@ -240,7 +239,7 @@ class Signature(dict[str, Any], Generic[R]):
         args, kwargs, options = self._call(args, kwargs, route_name, options)
         known = self._known_type()
         if known is not None:
-            return cast("AsyncResult[R]", known.apply_async(args, kwargs, **options))
+            return cast("result.AsyncResult[R]", known.apply_async(args, kwargs, **options))
         return self.app.send_task(self.task, args, kwargs, **options)
 
     async def aapply_async(
@@ -249,12 +248,12 @@ class Signature(dict[str, Any], Generic[R]):
         kwargs: Mapping[str, Any] | None = None,
         route_name: str | None = None,
         **options: Any,
-    ) -> AsyncResult[R]:
+    ) -> result.AsyncResult[R]:
         """`apply_async` for coroutines."""
         args, kwargs, options = self._call(args, kwargs, route_name, options)
         known = self._known_type()
         if known is not None:
-            return cast("AsyncResult[R]", await known.aapply_async(args, kwargs, **options))
+            return cast("result.AsyncResult[R]", await known.aapply_async(args, kwargs, **options))
         return await self.app.asend_task(self.task, args, kwargs, **options)
 
     def _call(
@@ -267,7 +266,7 @@ class Signature(dict[str, Any], Generic[R]):
 
     def apply(
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> EagerResult[R]:
+    ) -> result.EagerResult[R]:
         """Run the whole attempt here (`Task.apply`)."""
         args, kwargs, options = self._merge(args, kwargs, options)
         return self.type.apply(args, kwargs, **options)
@@ -297,22 +296,23 @@ class Signature(dict[str, Any], Generic[R]):
     # -- copies
 
     def clone(
-        self: S, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any
-    ) -> S:
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any
+    ) -> Self:
         """A copy with these arguments and options merged in (CANVAS-006)."""
         args, kwargs, options = self._merge(args, kwargs, opts)
-        copied = cast(S, self.from_dict({**self, "args": args, "kwargs": kwargs, "options": deepcopy(options)}, app=self._app))
+        fields = {**self, "args": args, "kwargs": kwargs, "options": deepcopy(options)}
+        copied = cast(Self, self.from_dict(fields, app=self._app))
         copied._type = self._type
         return copied
 
     partial = clone
 
     def replace(
-        self: S,
+        self,
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> S:
+    ) -> Self:
         """A copy with these instead of its own; None keeps a part."""
         copied = self.clone()
         if args is not None:
@@ -323,7 +323,7 @@ class Signature(dict[str, Any], Generic[R]):
             copied.options = dict(options)
         return copied
 
-    def __deepcopy__(self: S, memo: dict[int, Any]) -> S:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.clone()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -334,7 +334,7 @@ class Signature(dict[str, Any], Generic[R]):
 
     # -- changes
 
-    def set(self: S, immutable: bool | None = None, **options: Any) -> S:
+    def set(self, immutable: bool | None = None, **options: Any) -> Self:
         """Set options; returns itself."""
         if immutable is not None:
             self.set_immutable(immutable)
@@ -353,7 +353,7 @@ class Signature(dict[str, Any], Generic[R]):
         root_id: str | None = None,
         parent_id: str | None = None,
         group_index: int | None = None,
-    ) -> AsyncResult[R]:
+    ) -> result.AsyncResult[R]:
         """Fix its id and its place in a workflow; the result of the call to come.
 
         Args:
@@ -371,7 +371,7 @@ class Signature(dict[str, Any], Generic[R]):
             options.setdefault("group_id", group_id)
         place = {"root_id": root_id, "parent_id": parent_id, "chord": chord, "group_index": group_index}
         options.update((name, value) for name, value in place.items() if value is not None)
-        return cast("AsyncResult[R]", self.AsyncResult(task_id))
+        return cast("result.AsyncResult[R]", self.AsyncResult(task_id))
 
     _freeze = freeze
 
@@ -385,7 +385,7 @@ class Signature(dict[str, Any], Generic[R]):
         """Send or call `errback` after failure; returns it."""
         return self.append_to_list_option("link_error", errback)
 
-    def on_error(self: S, errback: Any) -> S:
+    def on_error(self, errback: Any) -> Self:
         """`link_error`, but returns itself."""
         self.link_error(errback)
         return self
@@ -403,12 +403,12 @@ class Signature(dict[str, Any], Generic[R]):
 
     def flatten_links(self) -> list[Signature[Any]]:
         """Itself, and the callbacks that follow its success, recursively."""
-        followers = (maybe_signature(link, self._app) for link in _as_list(self.options.get("link")))
-        return [self, *(deeper for link in followers if link is not None for deeper in link.flatten_links())]
+        callbacks = (signature(link, app=self._app) for link in _as_list(self.options.get("link")))
+        return [self, *(deeper for callback in callbacks for deeper in callback.flatten_links())]
 
     # -- stamps
 
-    def stamp(self: S, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> S:
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Self:
         """Mark the call, and its links, with headers of one's own (API-078); returns itself.
 
         Args:
@@ -430,16 +430,18 @@ class Signature(dict[str, Any], Generic[R]):
         """Mark what follows the call."""
         for option in _LINKS:
             if self.options.get(option):
-                links = [maybe_signature(link, self._app) for link in _as_list(self.options[option])]
-                self.options[option] = [link.stamp(visitor, append_stamps, **headers) for link in links if link is not None]
+                self.options[option] = [
+                    signature(link, app=self._app).stamp(visitor, append_stamps, **headers)
+                    for link in _as_list(self.options[option])
+                ]
 
     # -- other
 
-    def election(self) -> AsyncResult[R]:
+    def election(self) -> result.AsyncResult[R]:
         """Let one of all workers that listen run the call (CTL, topic `task`)."""
         task_id = self.options.get("task_id") or uuid()
         self.app.control.election(task_id, "task", self.clone(task_id=task_id))
-        return cast("AsyncResult[R]", self.AsyncResult(task_id))
+        return cast("result.AsyncResult[R]", self.AsyncResult(task_id))
 
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
         """How the call is written, with these arguments before its own."""
@@ -450,10 +452,10 @@ class Signature(dict[str, Any], Generic[R]):
     def __repr__(self) -> str:
         return self.reprcall()
 
-    def __or__(self, other: Any) -> Any:  # type: ignore[override]  # composes, where a dict would merge
+    def __or__(self, other: Any) -> Any:
         return NotImplemented
 
-    def __ior__(self, other: Any) -> Any:  # type: ignore[override, misc]  # as __or__
+    def __ior__(self, other: Any) -> Any:
         return NotImplemented
 
 
