@@ -69,7 +69,8 @@ class SQLiteBackend(KeyValueStoreBackend):
             results.delete(db, key)
 
     def _set_with_state(self, key: str, value: bytes, state: str) -> None:
-        self._write([(key, state, value)])
+        # A success of a task is final; a saved group may be saved again.
+        self._write([(key, state if key.startswith(self.task_keyprefix) else "", value)])
 
     def cleanup(self) -> None:
         """Delete expired records."""

@@ -77,6 +77,10 @@ class Leases:
         if private:
             self._private.add(queue.name)
 
+    def leave_alone(self, queue: str) -> None:
+        """Renew the queue no more."""
+        self._expiring.pop(queue, None)
+
     def claim(self, queues: Sequence[str], limit: int) -> tuple[list[Delivery], float | None]:
         """Take up to `limit` of what waits in the queues, the first queue first.
 

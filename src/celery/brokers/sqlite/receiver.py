@@ -90,6 +90,7 @@ class Receiver(base.Receiver):
     async def cancel(self, queue: str) -> None:
         if queue in self._queues:
             self._queues.remove(queue)
+            await self._call(self._leases.leave_alone, queue)
 
     async def prefetch(self, count: int) -> None:
         """Nothing is pushed: the limit of `receive` says it all."""
