@@ -1,0 +1,415 @@
+"""What `celery.backends.base` promises, asked of every result backend."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from stores import SOON
+
+from celery import states
+from celery.exceptions import TimeoutError as WaitTimeout
+from celery.exceptions import WorkerLostError
+
+
+@pytest.fixture
+def task_id():
+    return str(uuid.uuid4())
+
+
+def fresh(count):
+    return [str(uuid.uuid4()) for _ in range(count)]
+
+
+class Request(SimpleNamespace):
+    """What a backend is told of the attempt: attributes, and `get`."""
+
+    def get(self, name, default=None):
+        return getattr(self, name, default)
+
+
+# -- Records -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_task_is_pending(bench, task_id):
+    assert bench.backend.get_task_meta(task_id) == {"status": "PENDING", "result": None, "task_id": task_id}
+    assert bench.backend.get_state(task_id) == states.PENDING
+    assert not bench.backend.task_result_exists(task_id)
+
+
+@pytest.mark.parametrize("value", [5, None, "ünïcödé ✓ 🙂", [1, [2, {"a": None}]], {"k": 1.5}, "x" * 60_000])
+def test_a_result_is_read_as_it_was_stored(bench, task_id, value):
+    bench.backend.store_result(task_id, value, states.SUCCESS)
+    meta = bench.make().get_task_meta(task_id)
+    assert (meta["status"], meta["result"], meta["task_id"]) == (states.SUCCESS, value, task_id)
+    assert meta["traceback"] is None
+    done = datetime.fromisoformat(meta["date_done"])
+    assert abs(done.timestamp() - time.time()) < 60
+    assert bench.backend.task_result_exists(task_id)
+
+
+@pytest.mark.parametrize("state", [states.RECEIVED, states.STARTED, states.REJECTED, "PROGRESS"])
+def test_an_unfinished_state_is_kept_without_a_date(bench, task_id, state):
+    bench.backend.store_result(task_id, {"pid": 7, "hostname": "w1"}, state)
+    meta = bench.make().get_task_meta(task_id)
+    assert (meta["status"], meta["result"]) == (state, {"pid": 7, "hostname": "w1"})
+    assert meta["date_done"] is None
+
+
+@pytest.mark.parametrize("state", [states.FAILURE, states.RETRY, states.REVOKED])
+def test_an_exception_comes_back_as_itself(bench, task_id, state):
+    bench.backend.store_result(task_id, ValueError("boom", 3), state, traceback="Traceback:\nValueError: boom\n")
+    reader = bench.make()
+    error = reader.get_result(task_id)
+    assert type(error) is ValueError
+    assert error.args == ("boom", 3)
+    assert reader.get_state(task_id) == state
+    assert reader.get_traceback(task_id) == "Traceback:\nValueError: boom\n"
+
+
+def test_our_own_exceptions_come_back_too(bench, task_id):
+    bench.backend.store_result(task_id, WorkerLostError("gone"), states.FAILURE)
+    assert isinstance(bench.make().get_result(task_id), WorkerLostError)
+
+
+def test_states_follow_each_other(bench, task_id):
+    for state in (states.STARTED, states.RETRY, states.STARTED, states.FAILURE, states.SUCCESS):
+        value = KeyError("k") if state in states.EXCEPTION_STATES else 1
+        bench.backend.store_result(task_id, value, state)
+        assert bench.make().get_state(task_id) == state
+
+
+@pytest.mark.parametrize("late", [states.STARTED, states.FAILURE, states.REVOKED, states.RETRY])
+def test_a_stored_success_is_final(bench, task_id, late):
+    """wire.md 4.1, API-061."""
+    bench.backend.store_result(task_id, 42, states.SUCCESS)
+    bench.make().store_result(task_id, KeyError("late") if late != states.STARTED else {}, late)
+    meta = bench.make().get_task_meta(task_id)
+    assert (meta["status"], meta["result"]) == (states.SUCCESS, 42)
+
+
+def test_children_and_group_are_kept(bench, task_id):
+    child = SimpleNamespace(as_tuple=lambda: (("child", None), None))
+    request = Request(children=[child], group=None, parent_id=None)
+    bench.backend.store_result(task_id, 1, states.SUCCESS, request=request)
+    children = bench.make().get_children(task_id)
+    assert children == [[["child", None], None]]
+
+
+def test_extended_results_say_how_the_task_was_called(bench, task_id):
+    request = Request(
+        task="w.add",
+        args=[2, 3],
+        kwargs={"z": 1},
+        hostname="w1@host",
+        retries=2,
+        delivery_info={"routing_key": "celery"},
+        stamped_headers=["stamp"],
+        stamps={"stamp": "v1"},
+        children=[],
+        group=None,
+        parent_id=None,
+    )
+    bench.make(result_extended=True).store_result(task_id, 5, states.SUCCESS, request=request)
+    meta = bench.make().get_task_meta(task_id)
+    expected = {
+        "name": "w.add",
+        "args": [2, 3],
+        "kwargs": {"z": 1},
+        "worker": "w1@host",
+        "retries": 2,
+        "queue": "celery",
+        "stamped_headers": ["stamp"],
+        "stamp": "v1",
+    }
+    assert {name: meta.get(name) for name in expected} == expected
+
+
+def test_many_are_read_in_the_order_asked(bench):
+    ids = fresh(30)
+    for number, id in enumerate(ids[::2]):
+        bench.backend.store_result(id, number, states.SUCCESS)
+    metas = bench.backend.get_many_meta(ids)
+    assert [meta["task_id"] for meta in metas] == ids
+    assert [meta["result"] for meta in metas[::2]] == list(range(15))
+    assert {meta["status"] for meta in metas[1::2]} == {states.PENDING}
+    assert bench.backend.get_many_meta([]) == []
+
+
+def test_forgetting_deletes_the_record(bench, task_id):
+    bench.backend.store_result(task_id, 1, states.SUCCESS)
+    assert bench.backend.get_result(task_id) == 1
+    bench.backend.forget(task_id)
+    assert bench.backend.get_state(task_id) == states.PENDING
+    bench.backend.forget(task_id)
+
+
+def test_results_expire(bench, task_id):
+    writer = bench.make(result_expires=timedelta(seconds=1))
+    writer.store_result(task_id, 1, states.SUCCESS)
+    assert writer.get_state(task_id) == states.SUCCESS
+    reader = bench.make(result_expires=1)
+    deadline = time.monotonic() + SOON
+    while reader.get_task_meta(task_id, cache=False)["status"] != states.PENDING:
+        assert time.monotonic() < deadline
+        reader.cleanup()
+        time.sleep(0.05)
+
+
+def test_cleaning_up_spares_what_has_not_expired(bench, task_id):
+    bench.backend.store_result(task_id, 1, states.SUCCESS)
+    bench.backend.cleanup()
+    assert bench.make().get_result(task_id) == 1
+
+
+def test_the_url_is_shown_without_its_password(bench):
+    shown = bench.backend.as_uri()
+    assert shown
+    assert "guest:guest" not in shown
+    for password in filter(None, [part.partition("@")[0] for part in bench.url.partition("://")[2].split(":")[1:2]]):
+        if "@" in bench.url:
+            assert f":{password}@" not in shown
+
+
+# -- Groups ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_group_is_restored_with_its_members(bench):
+    app = bench.backend.app
+    group_id, members = str(uuid.uuid4()), fresh(3)
+    group = app.GroupResult(group_id, [app.AsyncResult(id) for id in members])
+    bench.backend.save_group(group_id, group)
+    bench.backend.save_group(group_id, group)
+    reader = bench.make()
+    restored = reader.restore_group(group_id)
+    assert (restored.id, [member.id for member in restored.results]) == (group_id, members)
+    reader.delete_group(group_id)
+    assert reader.restore_group(group_id) is None
+    assert bench.make().restore_group(group_id) is None
+
+
+# -- Waiting -----------------------------------------------------------------------------------------------------------
+
+
+def later(function, seconds=0.1):
+    timer = threading.Timer(seconds, function)
+    timer.start()
+    return timer
+
+
+def test_waiting_finds_what_was_stored_before(bench, task_id):
+    bench.make().store_result(task_id, 5, states.SUCCESS)
+    assert bench.backend.wait_for(task_id, timeout=SOON)["result"] == 5
+
+
+def test_waiting_is_ended_by_the_store_of_another(bench, task_id):
+    writer = bench.make()
+    timer = later(lambda: writer.store_result(task_id, KeyError("k"), states.FAILURE))
+    meta = bench.backend.wait_for(task_id, timeout=SOON)
+    assert meta["status"] == states.FAILURE
+    assert isinstance(meta["result"], KeyError)
+    timer.join()
+
+
+def test_waiting_tells_of_intermediate_states(bench, task_id):
+    writer, seen, told = bench.make(), [], threading.Event()
+
+    def on_message(meta):
+        seen.append(meta["status"])
+        told.set()
+
+    def work():
+        writer.store_result(task_id, {"pid": 1}, states.STARTED)
+        told.wait(SOON)
+        writer.store_result(task_id, 1, states.SUCCESS)
+
+    timer = later(work)
+    bench.backend.wait_for(task_id, timeout=SOON, on_message=on_message)
+    assert seen[0] == states.STARTED
+    assert seen[-1] == states.SUCCESS
+    timer.join()
+
+
+def test_a_wait_has_its_bound(bench, task_id):
+    bench.backend.store_result(task_id, {}, states.STARTED)
+    begun = time.monotonic()
+    with pytest.raises(WaitTimeout):
+        bench.backend.wait_for(task_id, timeout=0.4)
+    assert 0.35 < time.monotonic() - begun < 5
+
+
+def test_many_are_reported_as_they_arrive_each_once(bench):
+    ids, writer = fresh(40), bench.make()
+
+    def work():
+        for number, id in enumerate(ids):
+            writer.store_result(id, number, states.SUCCESS)
+
+    timer = later(work)
+    metas = list(bench.backend.wait_for_many(ids, timeout=30))
+    assert sorted(meta["task_id"] for meta in metas) == sorted(ids)
+    assert {meta["task_id"]: meta["result"] for meta in metas} == {id: number for number, id in enumerate(ids)}
+    timer.join()
+
+
+def test_a_watcher_takes_ids_from_other_threads_while_it_drains(bench, task_id):
+    watcher = bench.backend.make_watcher()
+    try:
+        bench.backend.store_result(task_id, 1, states.SUCCESS)
+        timer = later(lambda: (watcher.add([task_id]), watcher.wake()))
+        found, deadline = [], time.monotonic() + SOON
+        while not found:
+            found = watcher.drain(1.0)
+            assert time.monotonic() < deadline
+        assert found[0]["task_id"] == task_id
+        timer.join()
+    finally:
+        watcher.close()
+        watcher.close()
+
+
+def test_a_discarded_task_is_reported_no_more(bench):
+    watcher = bench.backend.make_watcher()
+    try:
+        quiet, loud = fresh(2)
+        watcher.add([quiet, loud])
+        watcher.discard([quiet, "unknown"])
+        bench.backend.store_result(quiet, 1, states.SUCCESS)
+        bench.backend.store_result(loud, 2, states.SUCCESS)
+        found, deadline = set(), time.monotonic() + SOON
+        while loud not in found:
+            found |= {meta["task_id"] for meta in watcher.drain(1.0)}
+            assert time.monotonic() < deadline
+        assert quiet not in found
+    finally:
+        watcher.close()
+
+
+def test_waking_ends_a_drain(bench):
+    watcher = bench.backend.make_watcher()
+    try:
+        watcher.add(["never"])
+        timer = later(watcher.wake)
+        begun = time.monotonic()
+        assert watcher.drain(30.0) == []
+        assert time.monotonic() - begun < SOON
+        timer.join()
+    finally:
+        watcher.close()
+
+
+async def test_coroutines_wait_together(bench):
+    ids, writer = fresh(10), bench.make()
+
+    def work():
+        for id in ids:
+            writer.store_result(id, id, states.SUCCESS)
+
+    timer = later(work)
+    metas = await asyncio.gather(*(bench.backend.hub.wait(id, SOON) for id in ids))
+    assert [meta["result"] for meta in metas] == ids
+    assert await bench.backend.hub.wait("never", 0.1) is None
+    await asyncio.to_thread(timer.join)
+
+
+# -- The worker's way --------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_written_from_the_workers_loop(bench):
+    backend = bench.backend
+    if not backend.async_writer:
+        with pytest.raises(NotImplementedError, match="store_result"):
+            await backend.write([])
+        return
+    ids = fresh(20)
+    await backend.open_writer()
+    try:
+        await backend.write([backend.prepare_write(id, number, states.SUCCESS) for number, id in enumerate(ids)])
+        await backend.write([backend.prepare_write(ids[0], KeyError("late"), states.FAILURE)])
+        await backend.write([])
+    finally:
+        await backend.close_writer()
+        await backend.close_writer()
+    metas = await asyncio.to_thread(bench.make().get_many_meta, ids)
+    assert [meta["result"] for meta in metas] == list(range(20))
+
+
+async def test_a_batch_written_by_a_worker_wakes_those_who_wait(bench, task_id):
+    backend = bench.make()
+    if not backend.async_writer:
+        assert not bench.backend.async_writer
+        return
+    waiting = asyncio.create_task(bench.backend.hub.wait(task_id, SOON))
+    await backend.open_writer()
+    try:
+        await backend.write([backend.prepare_write(task_id, 7, states.SUCCESS)])
+        assert (await waiting)["result"] == 7
+    finally:
+        await backend.close_writer()
+
+
+# -- Threads and processes ---------------------------------------------------------------------------------------------
+
+
+def test_threads_store_at_once_and_one_success_wins(bench, task_id):
+    ids, errors = fresh(20), []
+
+    def work(number):
+        try:
+            for id in ids:
+                bench.backend.store_result(id, number, states.STARTED)
+            bench.backend.store_result(task_id, number, states.SUCCESS)
+        except Exception as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    reader = bench.make()
+    assert {meta["status"] for meta in reader.get_many_meta(ids)} == {states.STARTED}
+    assert reader.get_state(task_id) == states.SUCCESS
+
+
+def test_another_process_reads_and_writes_the_same_records(bench, task_id):
+    if not bench.between_processes:
+        return
+    bench.backend.store_result("asked", "question", states.SUCCESS)
+    code = (
+        "import sys; from celery import Celery\n"
+        "backend = Celery('other', broker='memory://', backend=sys.argv[1]).backend\n"
+        "backend.store_result(sys.argv[2], backend.get_result('asked') + '!', 'SUCCESS')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, bench.url, task_id], check=True, timeout=50)
+    assert bench.backend.wait_for(task_id, timeout=SOON)["result"] == "question!"
+
+
+def test_a_forked_process_opens_its_own_connection(bench):
+    if not bench.between_processes:
+        return
+    ours, theirs = fresh(2)
+    bench.backend.store_result(ours, 1, states.SUCCESS)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for _ in range(5):
+                assert bench.backend.get_task_meta(ours, cache=False)["result"] == 1
+            bench.backend.store_result(theirs, 2, states.SUCCESS)
+            status = 0
+        finally:
+            os._exit(status)
+    for _ in range(20):
+        assert bench.backend.get_task_meta(ours, cache=False)["result"] == 1
+    assert os.waitpid(child, 0)[1] == 0
+    assert bench.backend.wait_for(theirs, timeout=SOON)["result"] == 2
