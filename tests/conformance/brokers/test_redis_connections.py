@@ -207,3 +207,25 @@ def test_a_timeout_bounds_the_whole_publish(private_redis):
         finally:
             server.resume()
         sender.publish([Publish(Envelope({"id": "2"}, b""), "", "q")])
+
+
+def test_a_server_that_became_a_replica_is_left(private_redis):
+    old, new = private_redis(), private_redis()
+    port = new.url.rpartition(":")[2].split("/")[0]
+    with contextlib.closing(Sender(old.url, {})) as sender, contextlib.closing(Sender(old.url, {})) as admin:
+        sender.length("q")
+
+        async def run():
+            receiver = Receiver(old.url, {}, node="w@h")
+            await receiver.open()
+            await receiver.consume(Queue("q"))
+            await asyncio.to_thread(admin._connection.call, "REPLICAOF", "127.0.0.1", port)
+            with pytest.raises(exceptions.OperationalError):
+                async with asyncio.timeout(10):
+                    await receiver.receive(1)
+            await receiver.close()
+
+        asyncio.run(run())
+        with pytest.raises(exceptions.OperationalError, match="READONLY|LOADING"):
+            sender.publish([Publish(Envelope({"id": "1"}, b""), "", "q")])
+        assert not sender._connection.connected

@@ -66,6 +66,8 @@ class Connection:
         """
         self.send(commands, timeout=timeout)
         replies = [self.read(timeout) for _ in commands]
+        if any(map(resp.displaced, replies)):
+            self.close()
         return [resp.check(self._address, reply) for reply in replies] if check else replies
 
     def run(self, script: Script, *arguments: str | bytes | float) -> Any:
@@ -100,10 +102,10 @@ class Connection:
         if self._socket is None:
             raise resp.lost(self._address, "the connection was closed")
         deadline = time.monotonic() + timeout
+        remaining = timeout
         try:
             while (reply := self._reader.gets()) is resp.NOTHING:
-                remaining = deadline - time.monotonic()
-                self._socket.settimeout(max(remaining, 0.001))
+                self._bound(self._socket, remaining)
                 try:
                     data = self._socket.recv(_CHUNK)
                 except TimeoutError:
@@ -111,6 +113,7 @@ class Connection:
                 if not data:
                     self._fail("the server closed the connection")
                 self._reader.feed(data)
+                remaining = deadline - time.monotonic()
         except (OSError, resp.ProtocolError) as error:
             self._fail(error)
         self._used = time.monotonic()
@@ -134,8 +137,15 @@ class Connection:
         if self._socket is None:
             self._connect()
         assert self._socket is not None
-        self._socket.settimeout(self._address.timeout if timeout is None else timeout)
+        self._bound(self._socket, self._address.timeout if timeout is None else timeout)
         return self._socket
+
+    @staticmethod
+    def _bound(connected: socket.socket, seconds: float) -> None:
+        """Set the time-out of the next operation, if it is another one: setting it costs a system call."""
+        seconds = max(seconds, 0.001)
+        if connected.gettimeout() != seconds:
+            connected.settimeout(seconds)
 
     def _alive(self) -> bool:
         """Whether the idle connection can be used: nothing to read, and an answer if it was silent for long."""

@@ -25,8 +25,6 @@ from celery.wire.envelope import Envelope
 #: How many times a message was handed to a worker that did not settle it.
 COUNT_HEADER = "x-delivery-count"
 
-_TRANSPORT_PROPERTIES = ("body_encoding", "delivery_info", "delivery_tag")
-
 
 class UnreadableError(ValueError):
     """The text is not an envelope."""
@@ -40,7 +38,6 @@ class Message(NamedTuple):
     routing_key: str
     redelivered: bool
     failures: int
-    delivery_tag: str
 
 
 class Record(NamedTuple):
@@ -94,24 +91,23 @@ def decode(text: bytes) -> Message:
     try:
         wire = _parse(text)
         properties = wire.properties or {}
-        encoding = properties.get("body_encoding")
-        body = binascii.a2b_base64(wire.body) if encoding == "base64" else wire.body.encode("utf-8", "surrogatepass")
+        if properties.pop("body_encoding", None) == "base64":
+            body = binascii.a2b_base64(wire.body)
+        else:
+            body = wire.body.encode("utf-8", "surrogatepass")
     except (ValueError, RecursionError) as error:  # msgspec's and binascii's errors are ValueErrors
         raise UnreadableError(f"not a message: {error}") from error
     headers = wire.headers or {}
-    info = properties.get("delivery_info")
+    properties.pop("delivery_tag", None)
+    info = properties.pop("delivery_info", None)
     if not isinstance(info, dict):
         info = {}
-    tag = properties.get("delivery_tag")
-    for name in _TRANSPORT_PROPERTIES:
-        properties.pop(name, None)
     return Message(
         Envelope(headers, body, wire.content_type, wire.content_encoding or "utf-8", properties),
         str(info.get("exchange") or ""),
         str(info.get("routing_key") or ""),
         bool(headers.get("redelivered") or info.get("redelivered")),
         failures(headers),
-        str(tag or ""),
     )
 
 

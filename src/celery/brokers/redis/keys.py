@@ -36,6 +36,7 @@ class Keys:
         self.prefix: str = options.get("global_keyprefix") or ""
         self.separator: str = options.get("sep") or "\x06\x16"
         self.steps: tuple[int, ...] = tuple(sorted(options.get("priority_steps") or (0, 3, 6, 9)))
+        self._step_of: dict[Any, int] = {number: self._step(number) for number in range(10)}
         self.unacked = self.prefix + options.get("unacked_key", "unacked")
         self.index = self.prefix + options.get("unacked_index_key", "unacked_index")
         self.workers = f"{self.prefix}celeriac.workers"
@@ -60,9 +61,15 @@ class Keys:
     def step(self, priority: Any) -> int:
         """The step that a priority belongs to: the greatest one not above it (4 -> 3). Tolerates anything."""
         try:
-            number = min(max(int(priority or 0), 0), 9)
-        except (TypeError, ValueError):
-            number = 0
+            return self._step_of[priority]
+        except (KeyError, TypeError):
+            pass  # a number out of range, or no number
+        try:
+            return self._step(min(max(int(priority or 0), 0), 9))
+        except (TypeError, ValueError, OverflowError):
+            return self._step(0)
+
+    def _step(self, number: int) -> int:
         return next((step for step in reversed(self.steps) if step <= number), self.steps[0])
 
     def lane(self, queue: str, step: int) -> str:

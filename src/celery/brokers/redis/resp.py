@@ -27,6 +27,7 @@ __all__ = (
     "PushNotification",
     "ReplyError",
     "check",
+    "displaced",
     "handshake",
     "lost",
     "pack",
@@ -81,6 +82,11 @@ def check(address: Address, reply: Any) -> Any:
     if isinstance(reply, ReplyError):
         raise refused(address, reply)
     return reply
+
+
+def displaced(reply: Any) -> bool:
+    """Whether the reply says that this server is, for now, not the one to talk to: a fail-over, a restart."""
+    return isinstance(reply, ReplyError) and str(reply).startswith(("READONLY", "LOADING", "MASTERDOWN"))
 
 
 def refused(address: Address, error: Exception) -> Exception:

@@ -177,6 +177,8 @@ def _arguments(text: str) -> dict[str, Any]:
 
 def expiry(queue: Queue) -> int | None:
     """A queue's x-expires in milliseconds; None: it stays."""
+    if queue.expires is None and not queue.queue_arguments:
+        return None
     milliseconds = queue.declared_arguments().get("x-expires")
     return int(milliseconds) if milliseconds else None
 

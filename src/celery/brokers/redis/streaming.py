@@ -113,6 +113,9 @@ class Stream(asyncio.Protocol):
                 if isinstance(reply, resp.PushNotification):
                     self._pushed(reply)
                     continue
+                if resp.displaced(reply):
+                    self.fail(reply)
+                    return
                 future = waiting.popleft()
                 if not future.done():
                     future.set_result(reply)

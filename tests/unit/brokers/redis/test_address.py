@@ -28,7 +28,8 @@ def test_a_password_without_a_user():
 
 
 def test_options_fill_in_and_the_url_wins():
-    options = {"socket_timeout": 3, "client_name": "option", "connect_timeout": 7, "db": 2, "username": "u", "password": "p"}
+    options = {"socket_timeout": 3, "client_name": "option", "connect_timeout": 7, "db": 2}
+    options |= {"username": "u", "password": "p"}
     where = read("redis://h?client_name=url", options)
     assert (where.timeout, where.client_name, where.connect_timeout, where.database) == (3.0, "url", 7.0, 2)
     assert where.credentials() == ("u", "p")

@@ -69,7 +69,7 @@ def test_a_captured_message_is_read():
     message = decode(json.dumps(CAPTURED).encode())
     assert message.envelope.body == b"[[2, 3], {}, {}]"
     assert message.envelope.properties == {"correlation_id": "1", "delivery_mode": 2, "priority": 0}
-    assert message[1:] == ("x", "k", False, 0, "tag")
+    assert message[1:] == ("x", "k", False, 0)
 
 
 @pytest.mark.parametrize("encoding", [None, "utf-8"])

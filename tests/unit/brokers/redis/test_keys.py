@@ -12,7 +12,8 @@ from celery.brokers.redis.keys import Keys, peer_pattern
 
 
 @pytest.mark.parametrize(
-    ("priority", "step"), [(0, 0), (2, 0), (3, 3), (4, 3), (9, 9), (12, 9), (-1, 0), (None, 0), ("7", 6), ("high", 0), ([], 0)]
+    ("priority", "step"),
+    [(0, 0), (2, 0), (3, 3), (4, 3), (9, 9), (12, 9), (-1, 0), (None, 0), ("7", 6), ("high", 0), ([], 0), (1e999, 0)],
 )
 def test_a_priority_goes_to_the_greatest_step_not_above_it(priority, step):
     assert Keys({}).step(priority) == step
