@@ -1,0 +1,215 @@
+"""What has come back to this process: reply queues, their readers, the records, and who waits for them.
+
+Rules
+    1. A reply queue is read by one thread from the first time that anybody asks until the process ends.
+    2. Every record read is kept (the newest state of each task, the last `KEPT` tasks), because nobody can read it
+       again, and is then told to the watchers of its task.
+    3. A watcher is told of what is kept when it adds an id, under the lock under which records arrive: none falls
+       between.
+    4. A queue that cannot be read is tried again each second; after `PATIENCE` seconds those who wait get the error.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from celery import exceptions, states
+from celery.backends.asynchronous import Meta, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from celery.brokers.base import Inbox
+    from celery.wire.envelope import Envelope
+
+logger = logging.getLogger(__name__)
+
+#: Records that a process keeps; the oldest go first.
+KEPT = 100_000
+PATIENCE = 30.0
+#: Seconds of one wait of a reader, and of one without a queue.
+_WAIT = 5.0
+_PAUSE = 1.0
+#: A queue that gives nothing for so long, in seconds, has given all that was in it.
+_QUIET = 0.05
+#: The longest that a question for a state waits for a reader to catch up, in seconds.
+_CATCH_UP = 10.0
+
+
+class Replies:
+    """Records for this process.
+
+    Args:
+        open_inbox: declares a reply queue and reads it.
+        read: from a message to its record.
+    """
+
+    def __init__(self, open_inbox: Callable[[str], Inbox], read: Callable[[Envelope], Meta]) -> None:
+        self._open_inbox = open_inbox
+        self._read = read
+        self._lock = threading.Lock()
+        self._records: dict[str, Meta] = {}
+        self._watchers: set[ReplyWatcher] = set()
+        self._expected: list[str] = []
+        self._caught_up: list[threading.Event] = []
+
+    def expect(self, queue: str) -> None:
+        """Results may come to this queue."""
+        with self._lock:
+            if queue not in self._expected:
+                self._expected.append(queue)
+        # Somebody who waits already waits for tasks of all threads.
+        if self._caught_up:
+            self.read()
+
+    def read(self) -> None:
+        """Have every expected queue read."""
+        with self._lock:
+            fresh = self._expected[len(self._caught_up) :]
+            events = [threading.Event() for _ in fresh]
+            self._caught_up += events
+        for queue, event in zip(fresh, events, strict=True):
+            name = f"celery-replies-{queue[:8]}"
+            threading.Thread(target=self._follow, args=(queue, event), name=name, daemon=True).start()
+
+    def catch_up(self) -> None:
+        """Have every expected queue read, and wait until what was in them is here."""
+        self.read()
+        deadline = time.monotonic() + _CATCH_UP
+        for event in list(self._caught_up):
+            event.wait(max(deadline - time.monotonic(), 0.0))
+
+    def get(self, task_id: str) -> Meta | None:
+        """The newest record of a task."""
+        return self._records.get(task_id)
+
+    def drop(self, task_id: str) -> None:
+        """Keep the record no longer."""
+        with self._lock:
+            self._records.pop(task_id, None)
+
+    def enlist(self, watcher: ReplyWatcher, task_ids: set[str]) -> list[Meta]:
+        """Tell a watcher from now on; what is kept of these tasks already."""
+        with self._lock:
+            self._watchers.add(watcher)
+            return [record for task_id in task_ids if (record := self._records.get(task_id)) is not None]
+
+    def delist(self, watcher: ReplyWatcher) -> None:
+        """Tell a watcher no more."""
+        with self._lock:
+            self._watchers.discard(watcher)
+
+    # -- a reader's thread
+
+    def _follow(self, queue: str, caught_up: threading.Event) -> None:
+        inbox: Inbox | None = None
+        failing_since: float | None = None
+        while True:
+            try:
+                inbox = inbox or self._open_inbox(queue)
+                envelope = inbox.get(_WAIT if caught_up.is_set() else _QUIET)
+                failing_since = None
+            except (exceptions.OperationalError, exceptions.ImproperlyConfigured) as error:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since >= PATIENCE:
+                    self._fail(error)
+                time.sleep(_PAUSE)
+                continue
+            if envelope is None:
+                caught_up.set()
+            else:
+                self._take(queue, envelope)
+
+    def _take(self, queue: str, envelope: Envelope) -> None:
+        try:
+            record = self._read(envelope)
+            task_id, state = str(record["task_id"]), str(record["status"])
+        except Exception as error:  # noqa: BLE001 - a message may hold anything, and the reader has to live
+            logger.warning("A message in the reply queue %r is no result and is dropped: %s", queue, error)
+            return
+        with self._lock:
+            known = self._records.pop(task_id, None)
+            if known is not None and not states.may_follow(known["status"], state):
+                record = known
+            self._records[task_id] = record
+            if len(self._records) > KEPT:
+                del self._records[next(iter(self._records))]
+            watchers = list(self._watchers)
+        for watcher in watchers:
+            watcher.tell(task_id, record)
+
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
+            watchers = list(self._watchers)
+        for watcher in watchers:
+            watcher.fail(error)
+
+
+class ReplyWatcher(Watcher):
+    """Reports records as they come back."""
+
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
+        self._changed = threading.Condition()
+        self._watched: set[str] = set()
+        self._arrived: deque[Meta] = deque()
+        self._failure: Exception | None = None
+        self._woken = False
+
+    def add(self, task_ids: Iterable[str]) -> None:
+        """Watch these too."""
+        fresh = set(task_ids)
+        with self._changed:
+            self._watched |= fresh
+        self._replies.read()
+        for record in self._replies.enlist(self, fresh):
+            self.tell(record["task_id"], record)
+
+    def discard(self, task_ids: Iterable[str]) -> None:
+        """Stop watching these."""
+        with self._changed:
+            self._watched.difference_update(task_ids)
+
+    def drain(self, timeout: float) -> list[Meta]:
+        """Wait for records of watched tasks.
+
+        Raises:
+            OperationalError: the broker has stayed away for PATIENCE seconds.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._arrived or self._failure or self._woken, timeout)
+            self._woken = False
+            found = list(self._arrived)
+            self._arrived.clear()
+            failure, self._failure = self._failure, None
+        if failure is not None and not found:
+            raise type(failure)(*failure.args)
+        return found
+
+    def wake(self) -> None:
+        """Make a running or the next `drain` return."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Watch nothing more."""
+        self._replies.delist(self)
+        self.wake()
+
+    def tell(self, task_id: str, record: Meta) -> None:
+        """A record has come back. Any thread."""
+        with self._changed:
+            if task_id in self._watched:
+                self._arrived.append(record)
+                self._changed.notify_all()
+
+    def fail(self, error: Exception) -> None:
+        """The broker stays away. Any thread."""
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
