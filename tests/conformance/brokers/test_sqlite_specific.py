@@ -61,6 +61,10 @@ def backend(sqlite_path):
     return Celery("w", set_as_current=False, backend=f"sqlite:///{sqlite_path}").backend
 
 
+def run(script, *arguments):
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], stdin=-1, stdout=-1, text=True)
+
+
 def record(backend, task_id, value, state=states.SUCCESS) -> ResultWrite:
     return backend.prepare_write(task_id, value, state)
 
@@ -98,8 +102,7 @@ def test_only_the_backend_on_the_same_file_is_shared(bench, backend, tmp_path):
 async def test_a_worker_stopped_past_its_lease_settles_nothing_and_goes_on(bench):
     queue = bench.queue()
     bench.send(queue, message("one"))
-    command = [sys.executable, "-c", STOPPED_WORKER, bench.url, queue.name]
-    stopped = subprocess.Popen(command, stdin=-1, stdout=-1, text=True)
+    stopped = run(STOPPED_WORKER, bench.url, queue.name)
     try:
         assert await asyncio.to_thread(stopped.stdout.readline) == "holding\n"
         stopped.send_signal(signal.SIGSTOP)
@@ -125,11 +128,12 @@ async def test_a_worker_stopped_past_its_lease_settles_nothing_and_goes_on(bench
 async def test_processes_that_send_one_by_one_disturb_no_one(bench):
     queue = bench.queue()
     async with bench.receiver(queue) as receiver:
-        command = [sys.executable, "-c", SENDING_PROCESS, bench.url, queue.name, "300"]
-        processes = [subprocess.Popen([*command, str(number)]) for number in range(3)]
+        processes = [run(SENDING_PROCESS, bench.url, queue.name, "300", str(number)) for number in range(3)]
         got = await take(receiver, 900, within=30)
         assert await settle(receiver, got) == []
-        assert [await asyncio.to_thread(process.wait, SOON) for process in processes] == [0, 0, 0]
+        for process in processes:
+            await asyncio.to_thread(process.communicate, timeout=SOON)
+        assert [process.returncode for process in processes] == [0, 0, 0]
     for number in range(3):
         own = [name for name in ids(got) if name.startswith(f"{number}-")]
         assert own == [f"{number}-{index}" for index in range(300)]

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Sequence
 
-_WRITE = """
+_ADD = "INSERT OR IGNORE INTO result (key, state, expires_at, payload) VALUES (?, ?, ?, ?)"
+_REPLACE = """
     INSERT OR REPLACE INTO result (key, state, expires_at, payload)
     SELECT ?1, ?2, ?3, ?4
     WHERE NOT EXISTS (SELECT 1 FROM result WHERE key = ?1 AND state = 'SUCCESS' AND ifnull(expires_at > ?5, 1))"""
@@ -40,7 +41,10 @@ Value = tuple[str, str, bytes]
 
 def write(db: sqlite3.Connection, values: Iterable[Value], expires_at: float | None, now: float) -> None:
     """Store values inside a transaction, save where a SUCCESS is stored already."""
-    db.executemany(_WRITE, [(key, state, expires_at, payload, now) for key, state, payload in values])
+    rows = [(key, state, expires_at, payload) for key, state, payload in values]
+    # Most values are the first of their key, which costs two thirds; doing the rest again changes nothing new.
+    if db.executemany(_ADD, rows).rowcount < len(rows):
+        db.executemany(_REPLACE, [(*row, now) for row in rows])
 
 
 def read(db: sqlite3.Connection, keys: Sequence[str], now: float) -> dict[str, bytes]:

@@ -54,9 +54,7 @@ class Places(RuleBasedStateMachine):
         number = data.draw(st.sampled_from([number for number in range(2) if self.held[number]]))
         chosen = data.draw(st.lists(st.sampled_from(self.held[number]), min_size=1, max_size=4, unique_by=id))
         verdicts = [data.draw(st.sampled_from(Verdict)) for _ in chosen]
-        batch = [
-            Settlement(one, verdict, until=time.time() - 1) for one, verdict in zip(chosen, verdicts, strict=True)
-        ]
+        batch = [Settlement(one, verdict, until=time.time() - 1) for one, verdict in zip(chosen, verdicts, strict=True)]
         assert self.receivers[number].settle(batch) == []
         done = [one for one, verdict in zip(chosen, verdicts, strict=True) if verdict is not Verdict.START]
         self.held[number] = [one for one in self.held[number] if one not in done]
@@ -83,9 +81,7 @@ class Places(RuleBasedStateMachine):
     @invariant()
     def every_message_is_in_one_place(self):
         with self.store.reading() as db:
-            placed = [
-                id for table in ("waiting", "held", "delayed") for (id,) in db.execute(f"SELECT id FROM {table}")
-            ]
+            placed = [id for table in ("waiting", "held", "delayed") for (id,) in db.execute(f"SELECT id FROM {table}")]
             written = [id for (id,) in db.execute("SELECT id FROM message")]
         assert sorted(placed) == sorted(written)
         assert len(written) == self.count
