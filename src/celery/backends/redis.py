@@ -139,9 +139,7 @@ class RedisBackend(KeyValueStoreBackend):
     def _seconds(self, state: str) -> int | str:
         return _life(self.failure_expires if state == states.FAILURE else self.expires) or ""
 
-    def _replaceable(
-        self, values: Sequence[_Value], undecided: Sequence[Any], known: dict[str, bytes]
-    ) -> list[_Value]:
+    def _replaceable(self, values: Sequence[_Value], undecided: Sequence[Any], known: dict[str, bytes]) -> list[_Value]:
         """Of what the script gave back, the records that are not final and have to be stored again."""
         again: list[_Value] = []
         for number, stored in zip(undecided[::2], undecided[1::2], strict=True):

@@ -119,9 +119,7 @@ def test_a_wait_sees_what_was_stored_before_and_what_comes_after(redis_url):
         timer = threading.Timer(0.2, store)
         timer.start()
         found = list(
-            backend.wait_for_many(
-                ["before", "after"], timeout=5, on_message=lambda meta: states.append(meta["status"])
-            )
+            backend.wait_for_many(["before", "after"], timeout=5, on_message=lambda meta: states.append(meta["status"]))
         )
         timer.join()
         assert [meta["result"] for meta in found] == [1, 2]

@@ -90,9 +90,7 @@ def test_sentinels_name_the_master(private_redis, tmp_path):
     port = private_redis().url.rpartition(":")[2].split("/")[0]
     sentinel = private_servers.free_port()
     config = tmp_path / "sentinel.conf"
-    config.write_text(
-        f"port {sentinel}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 127.0.0.1 {port} 1\n"
-    )
+    config.write_text(f"port {sentinel}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 127.0.0.1 {port} 1\n")
     process = subprocess.Popen(["redis-server", str(config), "--sentinel"], stdout=subprocess.DEVNULL)
     try:
         url = f"sentinel://127.0.0.1:1/1;sentinel://127.0.0.1:{sentinel}/1"

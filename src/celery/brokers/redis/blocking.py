@@ -57,9 +57,7 @@ class Connection:
         """
         return resp.check(self._address, self.pipeline((command,), timeout=timeout)[0])
 
-    def pipeline(
-        self, commands: Sequence[Command], *, timeout: float | None = None, check: bool = False
-    ) -> list[Any]:
+    def pipeline(self, commands: Sequence[Command], *, timeout: float | None = None, check: bool = False) -> list[Any]:
         """The replies to many commands in one round trip.
 
         A refused one has a ReplyError as its reply; with `check` the first of these is raised.
