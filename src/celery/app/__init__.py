@@ -2,18 +2,22 @@
 
 # Without `from __future__ import annotations`: its name would hide the module `celery.app.annotations`.
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from celery import _state
 from celery.local import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from celery.app.base import Celery as Celery
     from celery.app.context import Context
+    from celery.app.decorators import BoundTaskDecorator, TaskDecorator
     from celery.app.task import Task
     from celery.app.utils import AppPickler as AppPickler
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 __all__ = (
     "AppPickler",
@@ -73,6 +77,16 @@ def disable_trace() -> None:
     """See `enable_trace`."""
 
 
+@overload
+def shared_task(fun: "Callable[P, Coroutine[Any, Any, R]]", /) -> "Task[P, R]": ...
+@overload
+def shared_task(fun: "Callable[P, R]", /) -> "Task[P, R]": ...
+@overload
+def shared_task(*, bind: Literal[True], **options: Any) -> "BoundTaskDecorator": ...
+@overload
+def shared_task(*, bind: Literal[False] = False, **options: Any) -> "TaskDecorator": ...
+
+
 def shared_task(*args: Any, **options: Any) -> Any:
     """Make a task of a function for every application, those to come included (API-003).
 
@@ -86,8 +100,8 @@ def shared_task(*args: Any, **options: Any) -> Any:
         TypeError: the function is a shared task already.
     """
 
-    def decorate(fun: "Callable[..., Any]") -> Any:
-        if isinstance(fun, Proxy) and type(fun) is Proxy:
+    def decorate(fun: Any) -> Any:
+        if isinstance(fun, Proxy):
             raise TypeError(
                 "@shared_task was given a task that @shared_task made. Use the decorator once for each function."
             )

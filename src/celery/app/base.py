@@ -12,18 +12,18 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from celery import _state, signals
 from celery.app import annotations as _annotations
 from celery.app.autoretry import add_autoretry_behaviour
 from celery.app.config import Settings
 from celery.app.registry import TaskRegistry
-from celery.app.task import Task
 from celery.exceptions import AlwaysEagerIgnored, DuplicateTaskNameWarning, ImproperlyConfigured
 from celery.loaders import get_loader_cls
 from celery.local import PromiseProxy, maybe_evaluate
+from celery.utils.dispatch import Signal
 from celery.utils.functional import first
 from celery.utils.imports import gen_task_name, instantiate, symbol_by_name
 from celery.utils.nodenames import anon_nodename
@@ -33,12 +33,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from celery.app.amqp import AMQP
+    from celery.app.decorators import BoundTaskDecorator, TaskDecorator
     from celery.app.publisher import Publisher
+    from celery.app.task import Task
     from celery.backends.base import Backend
     from celery.brokers.base import Publish
     from celery.canvas.signature import Signature
     from celery.loaders.base import BaseLoader
     from celery.result import AsyncResult
+
+    # Inside the class `Task` is the application's own.
+    AnyTask = Task[..., Any]
 
 __all__ = ("Celery",)
 
@@ -140,10 +145,10 @@ class Celery:
         self._preconf = {key: value for key, value in {**settings, **given, **(changes or {})}.items() if value is not None}
         self.conf: Settings = Settings(self._preconf, namespace=namespace, load=self._load_config, loaded=self._configured)
 
-        self.on_configure: Any = signals.Signal(name="app.on_configure") if not _overrides(self, "on_configure") else self.on_configure
-        self.on_after_configure: Any = signals.Signal(name="app.on_after_configure", providing_args={"source"})
-        self.on_after_finalize: Any = signals.Signal(name="app.on_after_finalize")
-        self.on_after_fork: Any = signals.Signal(name="app.on_after_fork")
+        self.on_configure: Any = Signal(name="app.on_configure") if not _overrides(self, "on_configure") else self.on_configure
+        self.on_after_configure: Any = Signal(name="app.on_after_configure", providing_args={"source"})
+        self.on_after_finalize: Any = Signal(name="app.on_after_finalize")
+        self.on_after_fork: Any = Signal(name="app.on_after_fork")
 
         self.fixups = set(self.builtin_fixups) if fixups is None else set(fixups)
         self._fixups = [fixup for fixup in (symbol_by_name(path)(self) for path in self._wanted_fixups()) if fixup]
@@ -244,10 +249,10 @@ class Celery:
         return c
 
     def _load_config(self) -> Any:
-        if callable(self.on_configure) and not hasattr(self.on_configure, "send"):
-            self.on_configure()
-        else:
+        if isinstance(self.on_configure, Signal):
             self.on_configure.send(sender=self)
+        else:
+            self.on_configure()
         loader = self.loader
         if self._config_source is not None:
             loader.config_from_object(self._config_source, silent=self._config_source_silent)
@@ -259,15 +264,13 @@ class Celery:
     # -- tasks
 
     @overload
-    def task(self, fun: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    def task(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
     @overload
     def task(self, fun: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(
-        self, *, bind: Literal[True], **opts: Any
-    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    def task(self, *, bind: Literal[True], **opts: Any) -> BoundTaskDecorator: ...
     @overload
-    def task(self, *, bind: Literal[False] = False, **opts: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, *, bind: Literal[False] = False, **opts: Any) -> TaskDecorator: ...
 
     def task(self, *args: Any, **opts: Any) -> Any:
         """Make a task of a function (API-008).
@@ -379,7 +382,7 @@ class Celery:
         instance: Task[..., Any] = task() if isinstance(task, type) else task
         if not instance.name:
             cls = type(instance)
-            instance.name = cls.name = self.gen_task_name(cls.__name__, cls.__module__)
+            instance.name = cls.name = self.gen_task_name(cls.__name__, cls.__module__)  # type: ignore[arg-type]  # the class's name, not a task's
         known = self._registry.get(instance.name)
         if known is not None and known is not instance and type(known) is not type(instance):
             warnings.warn(
@@ -596,13 +599,13 @@ class Celery:
     def amqp(self) -> AMQP:
         """Queues, routes and messages."""
         part = self._parts.get("amqp")
-        return part if part is not None else self._part("amqp", lambda: instantiate(self.amqp_cls, app=self))
+        return part if part is not None else self._part("amqp", lambda: instantiate(self.amqp_cls, app=self))  # type: ignore[no-any-return]  # parts are of any type
 
     @property
     def publisher(self) -> Publisher:
         """The way to the broker."""
         part = self._parts.get("publisher")
-        return part if part is not None else self._part("publisher", self._open_publisher)
+        return part if part is not None else self._part("publisher", self._open_publisher)  # type: ignore[no-any-return]  # parts are of any type
 
     def _open_publisher(self) -> Publisher:
         from celery.app import brokers
@@ -648,11 +651,11 @@ class Celery:
         return self._part("annotations", lambda: _annotations.prepare(self.conf.task_annotations))  # type: ignore[no-any-return]  # parts are of any type
 
     @property
-    def Task(self) -> type[Task[..., Any]]:  # noqa: N802: the documented name
+    def Task(self) -> type[AnyTask]:  # noqa: N802: the documented name
         """Base class of this application's tasks."""
         return self._part("Task", self.create_task_cls)  # type: ignore[no-any-return]  # parts are of any type
 
-    def create_task_cls(self) -> type[Task[..., Any]]:
+    def create_task_cls(self) -> type[AnyTask]:
         """Make that class."""
         return self.subclass_with_self(self.task_cls, name="Task", attribute="_app", keep_reduce=True, abstract=True)  # type: ignore[no-any-return]  # of the class given
 
@@ -747,12 +750,12 @@ class Celery:
         return bugreport(self)
 
     @property
-    def current_task(self) -> Task[..., Any] | None:
+    def current_task(self) -> AnyTask | None:
         """The task that runs here."""
         return _state.get_current_task()
 
     @property
-    def current_worker_task(self) -> Task[..., Any] | None:
+    def current_worker_task(self) -> AnyTask | None:
         """The task that a worker runs here."""
         return _state.get_current_worker_task()
 

@@ -18,7 +18,8 @@ _OF_THE_CANVAS = ("chain", "chord", "chord_unlock", "chunks", "group")
 
 
 def _register(app: Celery, name: str, body: Callable[..., Any], **options: Any) -> Task[..., Any]:
-    return app.task(name=f"celery.{name}", shared=False, lazy=False, **options)(body)
+    task: Task[..., Any] = app.task(name=f"celery.{name}", shared=False, lazy=False, **options)(body)
+    return task
 
 
 @_state.connect_on_app_finalize

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
 from celery import _state
 from celery.app.annotations import resolve_all as resolve_annotations
@@ -40,7 +40,14 @@ if TYPE_CHECKING:
 __all__ = ("Context", "Task")
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+#: Parameters of a body, for checking `args=(...)` and the arguments of partial signatures.
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+Rest = TypeVarTuple("Rest")
 
 #: Attributes that are options of every call when set on the class.
 EXECUTION_OPTIONS = (
@@ -186,7 +193,7 @@ class Task(Generic[P, R]):
 
     @property
     def __name__(self) -> str:
-        return type(self).__name__
+        return type(self).__name__  # type: ignore[return-value]  # the class's name, not this property
 
     # -- the body
 
@@ -237,6 +244,32 @@ class Task(Generic[P, R]):
         """`delay` for coroutines: the loop is not blocked."""
         return await self.aapply_async(args, kwargs)
 
+    # A tuple of arguments is checked against the body's parameters; a list, or with keywords beside it, is not.
+    @overload
+    def apply_async(self: Callable[[], R], args: tuple[()], kwargs: None = None, **options: Any) -> AsyncResult[R]: ...
+    @overload
+    def apply_async(self: Callable[[A], R], args: tuple[A], kwargs: None = None, **options: Any) -> AsyncResult[R]: ...
+    @overload
+    def apply_async(
+        self: Callable[[A, B], R], args: tuple[A, B], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    def apply_async(
+        self: Callable[[A, B, C], R], args: tuple[A, B, C], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    def apply_async(
+        self: Callable[[A, B, C, D, *Rest], R], args: tuple[A, B, C, D, *Rest], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    def apply_async(
+        self, args: Sequence[Any] | None, kwargs: Mapping[str, Any], *more: Any, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    def apply_async(
+        self, args: list[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *more: Any, **options: Any
+    ) -> AsyncResult[R]: ...
+
     def apply_async(
         self,
         args: Sequence[Any] | None = None,
@@ -278,6 +311,35 @@ class Task(Generic[P, R]):
             self.name, args, kwargs, task_id=task_id, producer=producer, link=link, link_error=link_error,
             result_cls=self.AsyncResult, task_type=self, **options,
         )  # fmt: skip
+
+    @overload
+    async def aapply_async(
+        self: Callable[[], R], args: tuple[()], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    async def aapply_async(
+        self: Callable[[A], R], args: tuple[A], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    async def aapply_async(
+        self: Callable[[A, B], R], args: tuple[A, B], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    async def aapply_async(
+        self: Callable[[A, B, C], R], args: tuple[A, B, C], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    async def aapply_async(
+        self: Callable[[A, B, C, D, *Rest], R], args: tuple[A, B, C, D, *Rest], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    async def aapply_async(
+        self, args: Sequence[Any] | None, kwargs: Mapping[str, Any], *more: Any, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    async def aapply_async(
+        self, args: list[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *more: Any, **options: Any
+    ) -> AsyncResult[R]: ...
 
     async def aapply_async(
         self,
@@ -341,6 +403,29 @@ class Task(Generic[P, R]):
     def shadow_name(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str | None:
         """A name to show instead of the task's, decided per call. For subclasses."""
 
+    @overload
+    def apply(self: Callable[[], R], args: tuple[()], kwargs: None = None, **options: Any) -> EagerResult[R]: ...
+    @overload
+    def apply(self: Callable[[A], R], args: tuple[A], kwargs: None = None, **options: Any) -> EagerResult[R]: ...
+    @overload
+    def apply(self: Callable[[A, B], R], args: tuple[A, B], kwargs: None = None, **options: Any) -> EagerResult[R]: ...
+    @overload
+    def apply(
+        self: Callable[[A, B, C], R], args: tuple[A, B, C], kwargs: None = None, **options: Any
+    ) -> EagerResult[R]: ...
+    @overload
+    def apply(
+        self: Callable[[A, B, C, D, *Rest], R], args: tuple[A, B, C, D, *Rest], kwargs: None = None, **options: Any
+    ) -> EagerResult[R]: ...
+    @overload
+    def apply(
+        self, args: Sequence[Any] | None, kwargs: Mapping[str, Any], *more: Any, **options: Any
+    ) -> EagerResult[R]: ...
+    @overload
+    def apply(
+        self, args: list[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *more: Any, **options: Any
+    ) -> EagerResult[R]: ...
+
     def apply(
         self,
         args: Sequence[Any] | None = None,
@@ -387,6 +472,20 @@ class Task(Generic[P, R]):
         return cast("Signature[R]", signature(self, args, *starargs, **starkwargs))
 
     subtask = signature
+
+    # All arguments, or all but the first ones, which the call will bring (API-077), or only some keywords.
+    @overload
+    def s(self: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
+    @overload
+    def s(self: Callable[Concatenate[A, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> Signature[R]: ...
+    @overload
+    def s(self: Callable[Concatenate[A, B, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> Signature[R]: ...
+    @overload
+    def s(self: Callable[Concatenate[A, B, C, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> Signature[R]: ...
+    @overload
+    def s(self: Callable[Concatenate[A, B, C, D, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> Signature[R]: ...
+    @overload
+    def s(self, **kwargs: Any) -> Signature[R]: ...
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A signature with these arguments, all or some."""
@@ -536,7 +635,8 @@ class Task(Generic[P, R]):
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802: the documented name
         """The result of a call of this task."""
-        return self._get_app().AsyncResult(task_id, backend=self.backend, task_name=self.name, **kwargs)
+        made = self._get_app().AsyncResult(task_id, backend=self.backend, task_name=self.name, **kwargs)
+        return cast("AsyncResult[R]", made)
 
     # -- hooks (API-038); all run in the process that runs the task
 
