@@ -319,6 +319,8 @@ class Connection:
         return ConnectionClosed(0, "the server closed the connection")
 
     def _on_method(self, number: int, payload: bytes) -> Event | None:
+        if self.state is State.CLOSING and number != 0:
+            return None
         if payload[:4] == DELIVER:
             channel = self._channels.get(number)
             if channel is not None and channel.state is State.OPEN and channel.content is None:
@@ -333,8 +335,6 @@ class Connection:
             raise _unreadable("method", payload, exc) from exc
         if number == 0:
             return self._on_connection_method(method.name, arguments)
-        if self.state is State.CLOSING:
-            return None
         return self._on_channel_method(number, method.name, arguments)
 
     def _on_heartbeat(self, number: int, _payload: bytes) -> None:

@@ -18,7 +18,10 @@ def captured(name):
     """The declarations of a capture, as they would be sent."""
     vectors = json.loads((VECTORS / f"{name}.json").read_text())["vectors"]
     return [
-        (vector["method"], {key: value for key, value in vector.items() if key not in {"connection", "channel", "method"}})
+        (
+            vector["method"],
+            {key: value for key, value in vector.items() if key not in {"connection", "channel", "method"}},
+        )
         for vector in vectors
     ]
 
@@ -105,7 +108,11 @@ def test_peers_find_the_bindings_that_they_publish_to():
 def test_producers_leave_broadcast_queues_to_consumers():
     queue = Queue("bcast.1", Exchange("news", "fanout"), auto_delete=True)
     assert [method for method, _ in declarations.producer_calls(queue)] == ["exchange.declare"]
-    assert [method for method, _ in declarations.queue_calls(queue)] == ["exchange.declare", "queue.declare", "queue.bind"]
+    assert [method for method, _ in declarations.queue_calls(queue)] == [
+        "exchange.declare",
+        "queue.declare",
+        "queue.bind",
+    ]
 
 
 def test_what_is_not_to_be_declared_is_not():

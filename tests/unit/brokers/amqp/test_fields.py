@@ -92,7 +92,10 @@ def test_a_subclass_travels_as_what_it_is_a_kind_of():
     class Table(dict):
         pass
 
-    assert decode_table(encode_table({"a": Name("x"), "b": Table(c=(1, True))}), 0)[0] == {"a": "x", "b": {"c": [1, True]}}
+    assert decode_table(encode_table({"a": Name("x"), "b": Table(c=(1, True))}), 0)[0] == {
+        "a": "x",
+        "b": {"c": [1, True]},
+    }
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_a_captured_publish_names_its_target_and_flags():
         arguments = parameter.values[0]["args"]
         if "immediate" in arguments:
             frame = publish_frame(3, arguments["exchange"], arguments["routing_key"], mandatory=arguments["mandatory"])
-            (kind, channel, payload), = FrameReader().feed(frame)
+            ((kind, channel, payload),) = FrameReader().feed(frame)
             assert (kind, channel) == (METHOD, 3)
             assert decode_method(payload)[1] == {"ticket": 0, **arguments}
 
@@ -104,7 +104,9 @@ def test_a_property_that_does_not_fit_is_named(wrong, words):
         encode_content_header(wrong, 0)
 
 
-@pytest.mark.parametrize("damaged", [b"\x80\x00\x05ab", b"\x20\x00\x00\x00\x00\x05\x01aZ", b"\x00\x01", b"\x00\x00left"])
+@pytest.mark.parametrize(
+    "damaged", [b"\x80\x00\x05ab", b"\x20\x00\x00\x00\x00\x05\x01aZ", b"\x00\x01", b"\x00\x00left"]
+)
 def test_unreadable_properties_cost_only_themselves(damaged):
     assert decode_content_header(b"\x00\x3c\x00\x00" + (7).to_bytes(8, "big") + damaged) == (7, None)
 
