@@ -1,0 +1,1 @@
+"""Programs: what a person at a terminal sees of them, and how signals reach them."""
