@@ -25,6 +25,7 @@ DRIVERS = {
     "memory": (),
     "sqlite": (),
     "redis": ("redis",),
+    "amqp": ("rabbitmq",),
 }
 
 #: No test waits longer than this for what must come at once, in seconds.
@@ -64,6 +65,11 @@ def message(task_id: str | None = None, body: bytes = b"[[2, 3], {}, {}]", **fie
     return Envelope(headers, body, properties=properties, **fields)
 
 
+def start_process(code: str, *arguments: str) -> subprocess.Popen:
+    """Run Python code in a process of its own, with a pipe for its output."""
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
+
+
 class Bench:
     """One driver on a store of the test's own. Everything made through it is closed after the test."""
 
@@ -71,6 +77,8 @@ class Bench:
     keeps_exchange_types = True
     #: What was refused is listed.
     keeps_dead = True
+    #: A worker's death counts as a failure of what it held (a classic queue of RabbitMQ only says redelivered).
+    counts_deaths = True
     #: Processes share the store.
     between_processes = True
 
@@ -123,8 +131,7 @@ class Bench:
 
     async def abandon(self, queue: Queue, count: int, started: int = 0) -> None:
         """Let a worker take messages, start some of them, and die by SIGKILL."""
-        arguments = [self.module, self.url, queue.name, str(count), str(started)]
-        worker = subprocess.Popen([sys.executable, "-c", DOOMED_WORKER, *arguments], stdout=subprocess.PIPE)
+        worker = start_process(DOOMED_WORKER, self.module, self.url, queue.name, str(count), str(started))
         try:
             assert await asyncio.to_thread(worker.stdout.readline) == b"holding\n"
         finally:
@@ -184,6 +191,7 @@ class RedisBench(Bench):
 
 class AmqpBench(Bench):
     keeps_dead = False
+    counts_deaths = False
 
 
 async def take(receiver, count: int, within: float = SOON, limit: int = 64) -> list:
