@@ -37,6 +37,8 @@ NO_TASK = "???"
 
 #: This process has been set up.
 _done = False
+#: Handlers that we made, and where they are: the next set-up takes them away and closes their files.
+_ours: list[tuple[logging.Logger, logging.Handler]] = []
 
 
 class TaskFormatter(ColorFormatter):
@@ -164,6 +166,10 @@ class Logging:
                 raise response
         if responses:
             return True
+        while _ours:
+            logger, handler = _ours.pop()
+            logger.removeHandler(handler)
+            handler.close()
         root = logging.getLogger()
         if self.app.conf.worker_hijack_root_logger:
             root.handlers = []
@@ -225,6 +231,7 @@ class Logging:
             handler = _handler(logfile)
             handler.setFormatter(formatter(format, use_color=bool(colorize), datefmt=datefmt, **kwargs))
             logger.addHandler(handler)
+            _ours.append((logger, handler))
         return logger
 
     def setup_child(self, index: int, hostname: str) -> None:
