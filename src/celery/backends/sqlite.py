@@ -19,6 +19,7 @@ from celery.brokers.sqlite import results
 from celery.brokers.sqlite.bell import RESULTS, Bell
 from celery.brokers.sqlite.hearing import Hearing
 from celery.brokers.sqlite.store import Store
+from celery.brokers.sqlite.thread import CallThread
 from celery.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from celery.brokers.base import ResultWrite
-    from celery.brokers.sqlite.thread import CallThread
 
 #: How many expired values one transaction of `cleanup` deletes.
 _CLEANUP_STEP = 5000
@@ -82,9 +82,9 @@ class SQLiteBackend(KeyValueStoreBackend):
     # -- the worker's way
 
     async def open_writer(self) -> None:
-        from celery.brokers.sqlite.thread import CallThread  # loads asyncio, which those who only read do without
+        import asyncio  # here, as those who only read do without
 
-        self._writer = CallThread("celery-results")
+        self._writer = CallThread("celery-results", asyncio.get_running_loop())
 
     async def write(self, batch: Sequence[ResultWrite]) -> None:
         assert self._writer is not None, "open_writer comes first"

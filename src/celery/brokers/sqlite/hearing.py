@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import sys
@@ -56,6 +55,8 @@ def _watch(path: str) -> int | None:
     """An inotify descriptor for writes to the file, None where that is not to be had."""
     if not sys.platform.startswith("linux"):
         return None
+    import ctypes  # here, as those who only send do without
+
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))

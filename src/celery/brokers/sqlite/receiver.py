@@ -72,7 +72,7 @@ class Receiver(base.Receiver):
         return True
 
     async def open(self) -> None:
-        self._thread = CallThread("celery-sqlite")
+        self._thread = CallThread("celery-sqlite", asyncio.get_running_loop())
         await self._call(self._leases.enter)
         self._hearing = Hearing(self._path + MESSAGES)
         self._listen_to_bell()
@@ -98,7 +98,6 @@ class Receiver(base.Receiver):
     async def receive(self, limit: int) -> list[Delivery]:
         while not self._taken:
             self._raise_failure()
-            self._stirred.clear()
             # Not awaited itself: it goes on when this call is cancelled, and the next one finds what it took.
             await asyncio.wait([self._claiming or self._claim(limit)])
             if not self._taken:
@@ -109,6 +108,7 @@ class Receiver(base.Receiver):
     def _claim(self, limit: int) -> asyncio.Future[Any]:
         queues = list(self._queues)
         self._queues.rotate(-1)
+        self._stirred.clear()  # here, as what stirs after the look of a claim calls for another one
         self._claiming = self._call(self._leases.claim, queues, limit)
         self._claiming.add_done_callback(self._claimed)
         return self._claiming
@@ -123,7 +123,7 @@ class Receiver(base.Receiver):
         self._taken.extend(deliveries)
 
     async def settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
-        return await self._call(self._leases.settle, batch)
+        return await self._call(self._leases.settle, batch) if batch else []
 
     async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
         await self._call(self._leases.declare, queue, True)

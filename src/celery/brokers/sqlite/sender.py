@@ -1,15 +1,14 @@
-"""The publishing half of the SQLite driver, and its private queues."""
+"""The publishing half of the SQLite driver."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery.brokers import base
 from celery.brokers.base import Capabilities
 from celery.brokers.sqlite import messages, routes
 from celery.brokers.sqlite.bell import MESSAGES, Bell
+from celery.brokers.sqlite.inbox import Inbox
 from celery.brokers.sqlite.store import Store
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from celery.brokers.base import DeadLetter, Publish
     from celery.brokers.topology import Queue
-    from celery.wire.envelope import Envelope
 
 #: Priorities are Redis's (0 is the most urgent and the default), all ten levels apart.
 CAPABILITIES = Capabilities(
@@ -31,8 +29,6 @@ CAPABILITIES = Capabilities(
     transactional=True,
     confirms=False,
 )
-#: Messages that an inbox reads at once.
-INBOX_BATCH = 256
 
 
 class Sender(base.Sender):
@@ -53,6 +49,8 @@ class Sender(base.Sender):
         self._bell = Bell(self._store.path, MESSAGES)
 
     def publish(self, batch: Sequence[Publish], *, confirm: bool = False, timeout: float | None = None) -> None:  # noqa: ARG002 - a commit is its own confirmation
+        if not batch:
+            return
         with self._store.writing(timeout) as db:
             self._declare_targets(db, batch)
             written = messages.insert(db, self._routes, batch)
@@ -92,58 +90,3 @@ class Sender(base.Sender):
     def close(self) -> None:
         self._store.close()
         self._bell.close()
-
-
-class Inbox(base.Inbox):
-    """A private queue, read from a connection of its own."""
-
-    def __init__(self, store: Store, queue: Queue) -> None:
-        # Loads ctypes, which processes that only publish do without.
-        from celery.brokers.sqlite.hearing import Hearing
-
-        self._store = store
-        self._queue = queue
-        self._routes = routes.Routes()
-        self._read: deque[Envelope] = deque()
-        self._hearing = Hearing(store.path + MESSAGES)
-        self._renew_at = 0.0
-        self._closed = False
-        self._declare()
-
-    def get(self, timeout: float | None) -> Envelope | None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._read:
-            self._hearing.clear()
-            self._take()
-            if self._read:
-                break
-            left = self._hearing.interval if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                return None
-            self._hearing.wait(left)
-        return self._read.popleft()
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._hearing.close()
-        with self._store.writing() as db:
-            routes.remove(db, self._queue.name)
-        self._store.close()
-
-    def _take(self) -> None:
-        if time.monotonic() >= self._renew_at:
-            self._declare()
-        with self._store.reading() as db:
-            if not messages.any_waiting(db, [self._queue.name]):
-                return
-        with self._store.writing() as db:
-            rows = messages.take(db, self._queue.name, INBOX_BATCH)
-        self._read.extend(envelope for row in rows if (envelope := messages.read(row[-1])) is not None)
-
-    def _declare(self) -> None:
-        """Create the queue, or note that it is being read."""
-        with self._store.writing() as db:
-            self._routes.declare(db, self._queue, private=True)
-        self._renew_at = time.monotonic() + (self._queue.expires or routes.UNREAD_EXPIRY) / 4
