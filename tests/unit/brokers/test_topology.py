@@ -100,10 +100,8 @@ def test_a_queue_may_have_several_bindings():
         kombu.binding(exchange, routing_key="x"),
     ]
     read = Exchange("media", "topic")
-    assert Queue.read(kombu.Queue("feeds", bindings)).all_bindings() == (
-        Binding(read, "video.*", {"a": 1}),
-        Binding(read, "x"),
-    )
+    found = Queue.read(kombu.Queue("feeds", bindings)).all_bindings()  # kombu keeps a set
+    assert sorted(found, key=lambda one: one.routing_key) == [Binding(read, "video.*", {"a": 1}), Binding(read, "x")]
 
 
 def test_a_queue_without_an_exchange_has_no_binding():
