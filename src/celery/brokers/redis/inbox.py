@@ -41,6 +41,9 @@ class Inbox(base.Inbox):
             for bound in queue.all_bindings()
             if routes.kind(bound.exchange.name) == "fanout"
         ]
+        # A subscribed connection takes no other commands.
+        self._control = Connection(address) if self._patterns else self._connection
+        self._closed = False
         self._arrived: deque[bytes] = deque()
         self._renew_at = 0.0
         self._open()
@@ -48,8 +51,10 @@ class Inbox(base.Inbox):
     def get(self, timeout: float | None) -> Envelope | None:
         """The next message that can be read, or None after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._connection.connected or time.monotonic() >= self._renew_at:
+        if not self._connection.connected:
             self._open()
+        elif time.monotonic() >= self._renew_at:
+            self._bind()
         while True:
             remaining = _WAIT if deadline is None else min(_WAIT, deadline - time.monotonic())
             text = self._next(max(remaining, 0.0))
@@ -63,35 +68,35 @@ class Inbox(base.Inbox):
 
     def close(self) -> None:
         """Take bindings and lists away, and disconnect."""
+        if self._closed:
+            return
+        self._closed = True
         try:
-            if self._connection.connected and not self._patterns:
-                self._connection.pipeline(self._routes.unbind(self._queue))
-            elif self._patterns:
-                # A subscribed connection takes no other commands.
-                self._connection.close()
-                self._connection.pipeline(self._routes.unbind(self._queue))
+            self._control.pipeline(self._routes.unbind(self._queue))
         except exceptions.OperationalError:
             logger.debug("The queue %r is left to its expiry: no connection", self._queue.name)
         finally:
+            self._control.close()
             self._connection.close()
 
     def _open(self) -> None:
         """Bind the queue, and subscribe if it reads a channel: when this returns nothing is missed."""
-        if self._patterns:
-            self._connection.close()
-        if self._routes.members(self._queue):
-            if routing.expiry(self._queue) is None:
-                bind: list[Command] = self._routes.bind(self._queue)
-                self._connection.pipeline(bind, check=True)
-            else:
-                if announcement := self._routes.announce(self._queue):
-                    self._connection.pipeline(announcement, check=True)
-                self._connection.run(load("bind"), *self._routes.bind_expiring(self._queue))
-        self._renew_at = time.monotonic() + routing.binding_life(self._queue) / 3000
+        self._bind()
         if self._patterns:
             self._connection.send((("PSUBSCRIBE", *self._patterns),))
             for _ in self._patterns:
                 resp.check(self._address, self._connection.read())
+
+    def _bind(self) -> None:
+        self._renew_at = time.monotonic() + routing.binding_life(self._queue) / 3000
+        if not self._routes.members(self._queue):
+            return
+        if routing.expiry(self._queue) is None:
+            self._control.pipeline(self._routes.bind(self._queue), check=True)
+            return
+        if announcement := self._routes.announce(self._queue):
+            self._control.pipeline(announcement, check=True)
+        self._control.run(load("bind"), *self._routes.bind_expiring(self._queue))
 
     def _next(self, timeout: float) -> bytes | None:
         if self._patterns:

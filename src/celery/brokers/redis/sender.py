@@ -47,7 +47,11 @@ class Sender(base.Sender):
         confirm: bool = False,  # noqa: ARG002 - a reply is the server's word, and there always is one
         timeout: float | None = None,
     ) -> None:
-        """Send all, in order."""
+        """Send all, in order.
+
+        `until` is left to the worker that receives the message (Verdict.DELAY): what waits must lie in the queue, where
+        peers and queue tools look (wire.md 7.16). `mandatory` has no meaning here: a list needs no declaration.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._declare(publish.queue for publish in batch if publish.queue is not None)
         names, lookup = self._routes.lookup(batch)

@@ -42,7 +42,7 @@ class Subscriptions:
         self._confirmations: dict[bytes, asyncio.Future[None]] = {}
         self._declared: dict[str, Queue] = {}
         self._private: list[Queue] = []
-        self._changed: list[asyncio.Event] = []
+        self._changed: dict[bytes, asyncio.Event] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def bind(self, queue: Queue) -> None:
@@ -111,7 +111,7 @@ class Subscriptions:
             await self.subscribe(queue, listener)
         else:
             changed = asyncio.Event()
-            self._changed.append(changed)
+            self._changed.update((name.encode(), changed) for name in self._keys.lists(queue.name))
             self._tasks.append(asyncio.create_task(self._drain(queue, changed, listener), name=f"reads {queue.name}"))
 
     def pushed(self, push: list[Any]) -> None:
@@ -121,8 +121,10 @@ class Subscriptions:
             for listener in list(self._listeners.get(push[1], {}).values()):
                 listener(push[3])
         elif kind == b"invalidate":
-            for changed in self._changed:
-                changed.set()
+            # None stands for all keys: the database was flushed.
+            for name in self._changed if push[1] is None else push[1]:
+                if changed := self._changed.get(name):
+                    changed.set()
         elif kind == b"psubscribe" and push[1] in self._confirmations:
             self._confirmations.pop(push[1]).set_result(None)
 
