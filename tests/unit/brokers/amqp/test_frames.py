@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -137,11 +138,9 @@ def test_frames_come_out_whole_however_the_stream_is_split(sent, data):
 @given(st.lists(st.binary(max_size=30), max_size=10))
 def test_garbage_makes_frames_or_an_error(chunks):
     reader = FrameReader()
-    try:
+    with contextlib.suppress(ProtocolError):
         for chunk in chunks:
             assert all(len(payload) < reader.frame_max for _, _, payload in reader.feed(chunk))
-    except ProtocolError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(
