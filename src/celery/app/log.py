@@ -235,7 +235,7 @@ class Logging:
         return logger
 
     def setup_child(self, index: int, hostname: str) -> None:
-        """Finish logging in a new child: a file of its own where the name asks for one; everything if it inherited none.
+        """Finish logging in a new child: its own file where the name asks for one; everything if it inherited none.
 
         Args:
             index: 1 for the first child, at most the concurrency; ``%i`` in the file name (CLI-066).
