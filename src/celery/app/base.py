@@ -7,6 +7,7 @@ configuration is known: `finalize` brings both together.
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import sys
 import threading
@@ -337,9 +338,11 @@ class Celery:
             return known
         body = fun
         if pydantic:
-            from celery.app.pydantic import wrap
+            from celery.app.pydantic import Models
 
-            body = wrap(self, fun, name, pydantic_strict, pydantic_context, pydantic_dump_kwargs)
+            models = Models(self, fun, name, pydantic_strict, pydantic_context, pydantic_dump_kwargs)
+            body = models.wrap()
+            options["_dump_call"] = functools.partial(models.dump_call, bound=bind)
         parent = base or self.Task
         attributes = {
             "name": name,

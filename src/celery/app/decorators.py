@@ -6,10 +6,11 @@ of a coroutine function is what its coroutine gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from celery.app.task import Task
 
 P = ParamSpec("P")

@@ -136,6 +136,8 @@ class Task(Generic[P, R]):
     _backend: Any = None
     _exec_options: dict[str, Any] | None = None
     _check_arguments: Callable[..., Any] | None = None
+    #: Gives models among the arguments the form in which they travel (`celery.app.pydantic`).
+    _dump_call: Callable[[Sequence[Any], Mapping[str, Any]], tuple[list[Any], dict[str, Any]]] | None = None
 
     # -- binding
 
@@ -302,7 +304,7 @@ class Task(Generic[P, R]):
             OperationalError: the broker cannot be reached.
         """
         app = self._get_app()
-        args, options = self._prepare_call(args, kwargs, shadow, options)
+        args, kwargs, options = self._prepare_call(args, kwargs, shadow, options)
         if app.conf.task_always_eager:
             from celery.app.apply import apply_as_if_sent
 
@@ -353,7 +355,7 @@ class Task(Generic[P, R]):
     ) -> AsyncResult[R]:
         """`apply_async` for coroutines: the loop is not blocked, and what many send at once leaves in one batch."""
         app = self._get_app()
-        args, options = self._prepare_call(args, kwargs, shadow, options)
+        args, kwargs, options = self._prepare_call(args, kwargs, shadow, options)
         if app.conf.task_always_eager:
             import asyncio
 
@@ -367,7 +369,7 @@ class Task(Generic[P, R]):
 
     def _prepare_call(
         self, args: Any, kwargs: Any, shadow: str | None, options: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
+    ) -> tuple[Any, Any, dict[str, Any]]:
         """Check the arguments and fill in the options that the task itself has."""
         args = args if args is not None else ()
         if self._should_check():
@@ -387,7 +389,9 @@ class Task(Generic[P, R]):
             options["shadow"] = shadow
         if options.get("ignore_result") is None:
             options["ignore_result"] = self.ignore_result
-        return args, options
+        if self._dump_call is not None and (options.get("serializer") or self._get_app().conf.task_serializer) != "pickle":
+            args, kwargs = self._dump_call(args, kwargs or {})
+        return args, kwargs, options
 
     def _should_check(self) -> bool:
         return self._get_app().strict_typing if self.typing is None else self.typing
