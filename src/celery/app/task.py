@@ -261,7 +261,11 @@ class Task(Generic[P, R]):
     ) -> AsyncResult[R]: ...
     @overload
     def apply_async(
-        self: Callable[[A, B, C, D, *Rest], R], args: tuple[A, B, C, D, *Rest], kwargs: None = None, **options: Any
+        self: Callable[[A, B, C, D], R], args: tuple[A, B, C, D], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    def apply_async(
+        self: Callable[[*Rest], R], args: tuple[*Rest], kwargs: None = None, **options: Any
     ) -> AsyncResult[R]: ...
     @overload
     def apply_async(
@@ -332,7 +336,11 @@ class Task(Generic[P, R]):
     ) -> AsyncResult[R]: ...
     @overload
     async def aapply_async(
-        self: Callable[[A, B, C, D, *Rest], R], args: tuple[A, B, C, D, *Rest], kwargs: None = None, **options: Any
+        self: Callable[[A, B, C, D], R], args: tuple[A, B, C, D], kwargs: None = None, **options: Any
+    ) -> AsyncResult[R]: ...
+    @overload
+    async def aapply_async(
+        self: Callable[[*Rest], R], args: tuple[*Rest], kwargs: None = None, **options: Any
     ) -> AsyncResult[R]: ...
     @overload
     async def aapply_async(
@@ -419,7 +427,11 @@ class Task(Generic[P, R]):
     ) -> EagerResult[R]: ...
     @overload
     def apply(
-        self: Callable[[A, B, C, D, *Rest], R], args: tuple[A, B, C, D, *Rest], kwargs: None = None, **options: Any
+        self: Callable[[A, B, C, D], R], args: tuple[A, B, C, D], kwargs: None = None, **options: Any
+    ) -> EagerResult[R]: ...
+    @overload
+    def apply(
+        self: Callable[[*Rest], R], args: tuple[*Rest], kwargs: None = None, **options: Any
     ) -> EagerResult[R]: ...
     @overload
     def apply(
