@@ -31,6 +31,7 @@ LEVELS = 28
 LONGEST_DELAY = 2**LEVELS - 1
 LADDER_ENTRY = f"celery_delayed_{LEVELS - 1}"
 LADDER_EXIT = "celery_delayed_delivery"
+_LADDER = "celery_delayed_"
 
 _DIGITS = re.compile(rf"(?:[01]\.){{{LEVELS}}}")
 _OWN_KEY = "celery-queue."
@@ -97,11 +98,16 @@ def own_key(queue: str) -> str:
 
 
 def origin_of(exchange: str, routing_key: str) -> tuple[str, str]:
-    """Exchange and routing key as they were before the ladder."""
-    if exchange != LADDER_EXIT:
-        return exchange, routing_key
-    key = _DIGITS.sub("", routing_key, count=1) if _DIGITS.match(routing_key) else routing_key
-    return ("", key.removeprefix(_OWN_KEY)) if key.startswith(_OWN_KEY) else (exchange, key)
+    """Where a message came from, as it was before the ladder; for one of a peer, the ladder's exit.
+
+    A message carries the name of the level that it left last: the exit only if the last digit is 1 (wire.md 2.5 shows
+    that case). Sent to the exit, the original key leads to the same queues.
+    """
+    digits = _DIGITS.match(routing_key) if exchange.startswith(_LADDER) else None
+    key = routing_key[digits.end() :] if digits else routing_key
+    if exchange.startswith(_LADDER) and key.startswith(_OWN_KEY):
+        return "", key.removeprefix(_OWN_KEY)
+    return (LADDER_EXIT, key) if digits else (exchange, key)
 
 
 def takes_ladder(publish: Publish, delay: float) -> bool:

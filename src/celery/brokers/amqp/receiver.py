@@ -105,10 +105,7 @@ class Receiver(base.Receiver):
         if messages.is_quorum(queue) and queue.name not in self._quorum:
             self._quorum.add(queue.name)
             await self._apply_limit(stream)
-        tag = f"c{self._next_consumer}"
-        self._next_consumer += 1
-        self._consumers[tag] = queue
-        await self._start(stream, tag, queue)
+        await self._start(stream, queue)
 
     async def cancel(self, queue: str) -> None:
         """Take no more from the queue; what was received stays ours."""
@@ -204,9 +201,14 @@ class Receiver(base.Receiver):
         if not shared:
             for tag, queue in list(self._consumers.items()):
                 await stream.calls(self._channel, [("basic.cancel", {"consumer_tag": tag})])
-                await self._start(stream, tag, queue)
+                del self._consumers[tag]
+                await self._start(stream, queue)
 
-    async def _start(self, stream: Stream, tag: str, queue: Queue) -> None:
+    async def _start(self, stream: Stream, queue: Queue) -> None:
+        # A tag is not used twice: RabbitMQ 3.10 fails when one that quorum queues know comes back.
+        tag = f"c{self._next_consumer}"
+        self._next_consumer += 1
+        self._consumers[tag] = queue
         arguments = {
             "queue": queue.name,
             "consumer_tag": tag,

@@ -33,6 +33,10 @@ def test_priorities_out_of_range_become_the_nearest():
 def test_a_message_from_the_ladder_of_a_peer_has_its_own_key_again():
     exchange, key = messages.origin_of(DELIVERED["args"]["exchange"], DELIVERED["args"]["routing_key"])
     assert (exchange, key) == ("celery_delayed_delivery", "qq.key")
+    assert messages.origin_of("celery_delayed_1", messages.delay_key(4, "qq.key")) == (
+        "celery_delayed_delivery",
+        "qq.key",
+    )
     assert messages.delay_key(3.9, "qq.key") == DELIVERED["args"]["routing_key"]
 
 
@@ -54,7 +58,9 @@ def test_every_delay_leads_back_to_its_queue(delay, queue):
     digits = key.split(".")[: messages.LEVELS]
     assert int("".join(digits), 2) == min(int(delay), messages.LONGEST_DELAY)
     assert topic_pattern("#." + messages.own_key(queue)).fullmatch(key)
-    assert messages.origin_of(messages.LADDER_EXIT, key) == ("", queue)
+    for level in ("celery_delayed_0", messages.LADDER_EXIT):
+        assert messages.origin_of(level, key) == ("", queue)
+    assert messages.origin_of(queue, key) == (queue, key)
 
 
 def test_producers_use_the_ladder_as_peers_do():
