@@ -1,0 +1,26 @@
+"""An application of its own for each test, and the command line to run on it."""
+
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+
+from celery import Celery
+from celery.bin.celery import celery
+
+
+@pytest.fixture
+def app(sqlite_path):
+    with Celery(
+        "proj", set_as_current=False, broker=f"sqlite:///{sqlite_path}", backend=f"sqlite:///{sqlite_path}"
+    ) as app:
+        app.task(name="proj.add")(lambda x, y: x + y)
+        yield app
+
+
+@pytest.fixture
+def invoke(app, monkeypatch) -> Callable[..., Result]:
+    """Run a command on the application: ``invoke("purge", "-f")``."""
+    for name in ("APP", "CELERY_APP", "NO_COLOR", "CELERY_BROKER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda *argv, **options: CliRunner().invoke(celery, argv, obj=app, **options)
