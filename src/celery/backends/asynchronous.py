@@ -57,35 +57,52 @@ class Watcher(abc.ABC):
 
 
 class PollingWatcher(Watcher):
-    """For stores that cannot tell: asks for every watched id, again and again."""
+    """For stores that cannot tell: asks for every watched id, again and again, and reports what has changed."""
 
     def __init__(self, backend: Backend, interval: float = 0.5) -> None:
         self._backend = backend
         self._interval = interval
-        self._ids: set[str] = set()
+        #: Watched id -> what was reported of it last.
+        self._reported: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
 
     def add(self, task_ids: Iterable[str]) -> None:
         with self._lock:
-            self._ids.update(task_ids)
+            self._reported.update(dict.fromkeys(task_ids))
 
     def discard(self, task_ids: Iterable[str]) -> None:
         with self._lock:
-            self._ids.difference_update(task_ids)
+            for task_id in task_ids:
+                self._reported.pop(task_id, None)
 
     def drain(self, timeout: float) -> list[Meta]:
         deadline = time.monotonic() + timeout
         while True:
-            with self._lock:
-                ids = list(self._ids)
-            found = [meta for meta in self._backend.get_many_meta(ids) if meta["status"] != states.PENDING]
+            found = self._look()
             left = deadline - time.monotonic()
             if found or left <= 0:
                 return found
             if self._wakeup.wait(min(self._interval, left)):
                 self._wakeup.clear()
                 return []
+
+    def _look(self) -> list[Meta]:
+        with self._lock:
+            before = dict(self._reported)
+        news = []
+        for meta in self._backend.get_many_meta(list(before)):
+            status = meta["status"]
+            # An exception is another object each time it is read.
+            value = None if status in states.EXCEPTION_STATES else meta["result"]
+            seen = (status, meta.get("date_done"), value)
+            if status == states.PENDING or seen == before[meta["task_id"]]:
+                continue
+            news.append(meta)
+            with self._lock:
+                if meta["task_id"] in self._reported:
+                    self._reported[meta["task_id"]] = seen
+        return news
 
     def wake(self) -> None:
         self._wakeup.set()

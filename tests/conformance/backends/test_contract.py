@@ -246,6 +246,30 @@ def test_a_wait_has_its_bound(bench, task_id):
     assert 0.35 < time.monotonic() - begun < 5
 
 
+def test_waiting_for_a_running_task_costs_next_to_nothing(bench, task_id):
+    other = str(uuid.uuid4())
+    bench.backend.store_result(task_id, {"pid": 1}, states.STARTED)
+    bench.backend.store_result(other, KeyError("k"), states.FAILURE)
+    used = time.process_time()
+    with pytest.raises(WaitTimeout):
+        list(bench.backend.wait_for_many([task_id, other], timeout=1.0))
+    assert time.process_time() - used < 0.4
+
+
+def test_a_custom_state_is_told_whenever_its_value_changes(bench, task_id):
+    watcher = bench.backend.make_watcher()
+    try:
+        watcher.add([task_id])
+        for percent in (10, 20, 30):
+            bench.backend.store_result(task_id, {"percent": percent}, "PROGRESS")
+            told, deadline = [], time.monotonic() + SOON
+            while {"percent": percent} not in told:
+                told += [meta["result"] for meta in watcher.drain(1.0)]
+                assert time.monotonic() < deadline
+    finally:
+        watcher.close()
+
+
 def test_many_are_reported_as_they_arrive_each_once(bench):
     ids, writer = fresh(40), bench.make()
 
