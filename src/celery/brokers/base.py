@@ -186,6 +186,7 @@ class Sender(abc.ABC):
         Raises:
             OperationalError: the connection failed; some of the batch may have been sent. The sender is usable
                 again: the next call opens a new connection.
+            Exception: any other error is about a message or its queue, and nothing of the batch was sent.
         """
 
     @abc.abstractmethod
