@@ -16,6 +16,7 @@ import base64
 import binascii
 import json
 import uuid
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -130,6 +131,7 @@ def record(text: bytes, suffix: bytes) -> bytes:
     return b"[" + text + suffix
 
 
+@lru_cache(maxsize=1024)
 def record_suffix(queue: str) -> bytes:
     """What follows the envelope in a record: the default exchange, and the queue as its routing key."""
     return b', "", ' + json.dumps(queue).encode("ascii") + b"]"
