@@ -15,14 +15,15 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from celery import exceptions
 from celery.brokers.pool import SenderPool
 from celery.brokers.url import mask
-from celery.exceptions import ImproperlyConfigured, OperationalError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from celery.brokers.base import Publish, Sender
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class Publisher:
         try:
             with self._pool.lend() as sender:
                 return operation(sender)
-        except OperationalError as exc:
+        except exceptions.OperationalError as exc:
             error = exc
         for pause in pauses(policy or NO_RETRY):
             self._fail_over()
@@ -93,7 +94,7 @@ class Publisher:
             try:
                 with self._pool.lend() as sender:
                     return operation(sender)
-            except OperationalError as exc:
+            except exceptions.OperationalError as exc:
                 error = exc
         raise self._report(error)
 
@@ -105,14 +106,14 @@ class Publisher:
 
         try:
             return await self._pool.apublish(batch, confirm=confirm)
-        except OperationalError as exc:
+        except exceptions.OperationalError as exc:
             error = exc
         for pause in pauses(policy or NO_RETRY):
             self._fail_over()
             await asyncio.sleep(pause)
             try:
                 return await self._pool.apublish(batch, confirm=confirm)
-            except OperationalError as exc:
+            except exceptions.OperationalError as exc:
                 error = exc
         raise self._report(error)
 
@@ -130,7 +131,7 @@ class Publisher:
         reason = str(error)
         if all(mask(url) in reason for url in self._pools):
             return error
-        return OperationalError(f"cannot reach the broker at {place}: {reason}")
+        return exceptions.OperationalError(f"cannot reach the broker at {place}: {reason}")
 
 
 def pauses(policy: dict[str, Any]) -> Iterator[float]:
@@ -154,7 +155,7 @@ def failover(urls: Sequence[str], strategy: str | Callable[[Sequence[str]], Iter
         return itertools.cycle(urls)
     if strategy == "shuffle":
         return _shuffled(urls)
-    raise ImproperlyConfigured(
+    raise exceptions.ImproperlyConfigured(
         f"broker_failover_strategy is {strategy!r}; it can be 'round-robin', 'shuffle' or a generator function."
     )
 

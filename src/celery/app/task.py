@@ -10,28 +10,19 @@ This file is long because it is the documented surface of one class; the mechani
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
-from celery import _state
+from celery import _state, exceptions
 from celery.app.annotations import resolve_all as resolve_annotations
 from celery.app.context import Context
-from celery.exceptions import (
-    Ignore,
-    ImproperlyConfigured,
-    MaxRetriesExceededError,
-    OperationalError,
-    Reject,
-    Retry,
-)
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from celery.local import class_property
 from celery.utils.functional import head_from_fun
 from celery.utils.imports import instantiate
-from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from celery.app.base import Celery
     from celery.canvas.signature import Signature
@@ -51,9 +42,9 @@ Rest = TypeVarTuple("Rest")
 
 #: Attributes that are options of every call when set on the class.
 EXECUTION_OPTIONS = (
-    "queue routing_key exchange exchange_type priority expires serializer delivery_mode compression time_limit "
-    "soft_time_limit immediate mandatory".split()
-)
+    "queue", "routing_key", "exchange", "exchange_type", "priority", "expires", "serializer", "delivery_mode",
+    "compression", "time_limit", "soft_time_limit", "immediate", "mandatory",
+)  # fmt: skip
 
 #: Attribute -> the setting that fills it on binding (API-024).
 _FROM_CONFIG = (
@@ -79,7 +70,8 @@ class Task(Generic[P, R]):
     """Base of all tasks. `Task[P, R]` takes the parameters and the value of its body."""
 
     MaxRetriesExceededError = MaxRetriesExceededError
-    OperationalError = OperationalError
+    #: kombu's, so that handlers written for it catch ours; kombu is imported when it is asked for.
+    OperationalError = class_property(lambda _: exceptions.OperationalError)
 
     #: Import path of the class of worker requests, and of the message handler's factory.
     Strategy: Any = "celery.worker.strategy:default"
@@ -113,7 +105,7 @@ class Task(Generic[P, R]):
     retry_on_worker_lost: bool | None = None
     #: Exceptions that are expected: logged without traceback, at INFO.
     throws: tuple[type[BaseException], ...] = ()
-    expires: float | datetime.datetime | str | None = None
+    expires: float | datetime | str | None = None
     priority: int | None = None
     #: Longest repr of a value in logs and events.
     resultrepr_maxsize: int = 1024
@@ -188,7 +180,7 @@ class Task(Generic[P, R]):
         setattr(cls, attr, staticmethod(wrapped) if isinstance(cls.__dict__.get(attr), staticmethod) else wrapped)
 
     def __repr__(self) -> str:
-        return f"<@task: {self.name} of {self._get_app()!r}>" if self.name else f"<@task: {type(self).__name__} (unnamed)>"
+        return f"<@task: {self.name or '(unnamed) ' + self.__name__} of {self._get_app()!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _find_task, (self.name, type(self).__module__)
@@ -397,7 +389,8 @@ class Task(Generic[P, R]):
             options["shadow"] = shadow
         if options.get("ignore_result") is None:
             options["ignore_result"] = self.ignore_result
-        if self._dump_call is not None and (options.get("serializer") or self._get_app().conf.task_serializer) != "pickle":
+        serializer = options.get("serializer") or self._get_app().conf.task_serializer
+        if self._dump_call is not None and serializer != "pickle":
             args, kwargs = self._dump_call(args, kwargs or {})
         return args, kwargs, options
 
@@ -546,7 +539,7 @@ class Task(Generic[P, R]):
         kwargs: Any = None,
         exc: BaseException | None = None,
         throw: bool = True,
-        eta: datetime.datetime | None = None,
+        eta: datetime | None = None,
         countdown: float | None = None,
         max_retries: int | None = None,
         **options: Any,
@@ -593,7 +586,7 @@ class Task(Generic[P, R]):
         retry = Retry(exc=reason, when=when, is_eager=request.is_eager, sig=signature)
         if not request.is_eager:
             try:
-                signature.apply_async(producer=request.outbox) if request.outbox is not None else signature.apply_async()
+                signature.apply_async(producer=request.outbox)
             except Exception as failure:
                 raise Reject(failure, requeue=False) from failure
         if throw:
@@ -649,7 +642,7 @@ class Task(Generic[P, R]):
             self.request.children.append(result)
         return result
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802: the documented name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802 - the documented name
         """The result of a call of this task."""
         made = self._get_app().AsyncResult(task_id, backend=self.backend, task_name=self.name, **kwargs)
         return cast("AsyncResult[R]", made)
