@@ -45,8 +45,9 @@ class RPCBackend(Backend):
         self._delivery_mode = 2 if self.app.conf.result_persistent else 1
         #: Until when each reply queue is taken to exist, on the monotonic clock; a thread's name is new after a fork.
         self._declared: dict[str, float] = {}
-        #: By process: a forked one has queues and readers of its own.
-        self._replies: dict[int, Replies] = {}
+        # The application's, because each of its threads has a backend, and one may wait for what another sent.
+        # By process, because a forked one has queues and readers of its own.
+        self._replies: dict[int, Replies] = self.app._part("rpc_replies", dict)
 
     # -- storing
 

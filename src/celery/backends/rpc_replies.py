@@ -1,7 +1,7 @@
 """What has come back to this process: reply queues, their readers, the records, and who waits for them.
 
 Rules
-    1. A reply queue is read by one thread from the first time that anybody asks until the process ends.
+    1. A reply queue is read by one thread from the first time that anybody asks until the application is gone.
     2. Every record read is kept (the newest state of each task, the last `KEPT` tasks), because nobody can read it
        again, and is then told to the watchers of its task.
     3. A watcher is told of what is kept when it adds an id, under the lock under which records arrive: none falls
@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ class Replies:
             self._caught_up += events
         for queue, event in zip(fresh, events, strict=True):
             name = f"celery-replies-{queue[:8]}"
-            threading.Thread(target=self._follow, args=(queue, event), name=name, daemon=True).start()
+            threading.Thread(target=_follow, args=(weakref.ref(self), queue, event), name=name, daemon=True).start()
 
     def catch_up(self) -> None:
         """Have every expected queue read, and wait until what was in them is here."""
@@ -103,28 +104,14 @@ class Replies:
         with self._lock:
             self._watchers.discard(watcher)
 
-    # -- a reader's thread
+    # -- for the readers
 
-    def _follow(self, queue: str, caught_up: threading.Event) -> None:
-        inbox: Inbox | None = None
-        failing_since: float | None = None
-        while True:
-            try:
-                inbox = inbox or self._open_inbox(queue)
-                envelope = inbox.get(_WAIT if caught_up.is_set() else _QUIET)
-                failing_since = None
-            except (exceptions.OperationalError, exceptions.ImproperlyConfigured) as error:
-                failing_since = failing_since or time.monotonic()
-                if time.monotonic() - failing_since >= PATIENCE:
-                    self._fail(error)
-                time.sleep(_PAUSE)
-                continue
-            if envelope is None:
-                caught_up.set()
-            else:
-                self._take(queue, envelope)
+    def open_inbox(self, queue: str) -> Inbox:
+        """Declare a reply queue and read it."""
+        return self._open_inbox(queue)
 
-    def _take(self, queue: str, envelope: Envelope) -> None:
+    def take(self, queue: str, envelope: Envelope) -> None:
+        """A message has come."""
         try:
             record = self._read(envelope)
             task_id, state = str(record["task_id"]), str(record["status"])
@@ -142,11 +129,37 @@ class Replies:
         for watcher in watchers:
             watcher.tell(task_id, record)
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """The broker stays away."""
         with self._lock:
             watchers = list(self._watchers)
         for watcher in watchers:
             watcher.fail(error)
+
+
+def _follow(known: weakref.ref[Replies], queue: str, caught_up: threading.Event) -> None:
+    """Read one queue, as long as somebody holds the replies (not this thread: hence the reference)."""
+    inbox: Inbox | None = None
+    failing_since: float | None = None
+    envelope: Envelope | None = None
+    while (replies := known()) is not None:
+        try:
+            inbox = inbox or replies.open_inbox(queue)
+            del replies
+            envelope = inbox.get(_WAIT if caught_up.is_set() else _QUIET)
+            failing_since = None
+        except (exceptions.OperationalError, exceptions.ImproperlyConfigured) as error:
+            failing_since = failing_since or time.monotonic()
+            if time.monotonic() - failing_since >= PATIENCE and (replies := known()) is not None:
+                replies.fail(error)
+            time.sleep(_PAUSE)
+            continue
+        if envelope is None:
+            caught_up.set()
+        elif (replies := known()) is not None:
+            replies.take(queue, envelope)
+    if inbox is not None:
+        inbox.close()
 
 
 class ReplyWatcher(Watcher):

@@ -20,6 +20,7 @@ from celery.brokers.amqp.blocking import Link
 from celery.brokers.amqp.errors import ChannelError
 from celery.brokers.amqp.events import ChannelClosed, Confirmed, Returned
 from celery.brokers.amqp.fields import FieldError
+from celery.brokers.amqp.inbox import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,8 +120,6 @@ class Sender(base.Sender):
 
     def inbox(self, queue: Queue) -> base.Inbox:
         """Read a private queue over a connection of its own."""
-        from celery.brokers.amqp.inbox import Inbox
-
         return Inbox(self._address, queue)
 
     def dead_letters(self, queue: str, limit: int = 100) -> list[base.DeadLetter]:  # noqa: ARG002
