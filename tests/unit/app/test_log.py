@@ -65,7 +65,7 @@ def test_records_go_to_the_file_in_the_format_of_the_setting(app, tmp_path):
 def test_the_task_logger_names_the_running_task_and_does_not_propagate(app, tmp_path):
     path = tmp_path / "worker.log"
 
-    @app.task(name="proj.speak")
+    @app.task(name="proj.speak", shared=False)
     def speak():
         get_task_logger("proj").warning("inside")
 

@@ -16,7 +16,7 @@ def app():
     with Celery(
         "proj", set_as_current=False, broker="redis://user:secret@127.0.0.1:6379/3", task_default_queue="high"
     ) as app:
-        app.task(name="proj.add")(lambda x, y: x + y)
+        app.task(name="proj.add", shared=False)(lambda x, y: x + y)
         yield app
 
 

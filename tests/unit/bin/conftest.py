@@ -14,7 +14,7 @@ def app(sqlite_path):
     with Celery(
         "proj", set_as_current=False, broker=f"sqlite:///{sqlite_path}", backend=f"sqlite:///{sqlite_path}"
     ) as app:
-        app.task(name="proj.add")(lambda x, y: x + y)
+        app.task(name="proj.add", shared=False)(lambda x, y: x + y)
         yield app
 
 
