@@ -75,6 +75,8 @@ class Bench:
 
     #: Exchanges that exist with another type are refused.
     keeps_exchange_types = True
+    #: A fan-out exchange takes no notice of routing keys (on Redis they are part of the channel, wire.md 3.8).
+    fanout_ignores_keys = True
     #: What was refused is listed.
     keeps_dead = True
     #: A worker's death counts as a failure of what it held (a classic queue of RabbitMQ only says redelivered).
@@ -180,6 +182,7 @@ class SqliteBench(Bench):
 
 class RedisBench(Bench):
     keeps_exchange_types = False
+    fanout_ignores_keys = False
 
     def damage(self, queue):
         import redis
