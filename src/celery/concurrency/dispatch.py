@@ -43,8 +43,15 @@ class Lane:
         self.held: dict[int, Held] = {}
         self.load = 0.0
         self.sequence = 0
-        #: Takes nothing now: not up yet, stuck, or about to end.
+        #: Takes nothing: not up yet, or about to end.
         self.closed = False
+        #: Takes nothing until its long job has ended (rule 5).
+        self.stuck = False
+
+    @property
+    def takes(self) -> bool:
+        """Whether it may be given jobs."""
+        return not self.closed and not self.stuck
 
     def take(self, job: Job, handling: Handling, cost: float) -> Held:
         """Enter a job that is handed out."""
@@ -111,8 +118,10 @@ class Dispatcher:
     def assign(self, lanes: Sequence[Lane]) -> list[tuple[Lane, list[Held]]]:
         """Hand-outs for the sync lanes."""
         waiting = self.waiting
-        open_lanes = [lane for lane in lanes if not lane.closed and lane.load < HANDOUT / 2 and len(lane.held) < MOST / 2]
-        if not waiting or not open_lanes:
+        if not waiting:
+            return []
+        open_lanes = [lane for lane in lanes if lane.load < HANDOUT / 2 and len(lane.held) < MOST / 2 and lane.takes]
+        if not open_lanes:
             return []
         open_lanes.sort(key=lambda lane: lane.load)
         share = -(-len(waiting) // len(open_lanes))

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from celery.concurrency import ipc, slots
 from celery.concurrency.base import HANDOUT, TICK, Handling, Job, Lost, Pool, PoolEvents
@@ -26,6 +26,8 @@ logger = get_logger(__name__)
 
 #: Bytes that a socket between worker and child may buffer.
 _BUFFER = 1 << 20
+#: Seconds that a dead child's sockets may stay open.
+_ECHO = 0.5
 #: Children that die before their first sign of life: seconds before the next try, doubling.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 #: Seconds for the first child to come up: it may have much to import.
@@ -41,15 +43,20 @@ class _Channel(Lane, asyncio.Protocol):
         super().__init__(capacity)
         self.child = child
         self.closed = True
+        self.lost = False
         self._frames = ipc.Frames()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         for kind, payload in self._frames.feed(data):
             self.child.pool._arrived(self, kind, payload)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # Everything that the child said has been read now.
+        self.lost = self.closed = True
+        self.child.pool._bury_when_silent(self.child)
 
     def hand(self, batch: Sequence[Held]) -> None:
         """Send jobs to the child."""
@@ -69,6 +76,9 @@ class Child:
         #: Set when it has given its first sign of life.
         self.ready = asyncio.get_running_loop().create_future()
         self.retiring = False
+        #: How it died; None while it lives.
+        self.end: str | None = None
+        self.buried = False
         #: The job that is being killed, and why.
         self.sentence: tuple[int, Lost] | None = None
         #: Sequence numbers already told as started.
@@ -148,14 +158,25 @@ class LanePool(Pool):
             ends.append(theirs)
         self._raise(child, *ends)
 
-    def _bury(self, child: Child, detail: str) -> None:
-        """The child is dead; `detail` says how. Its lanes are read to the end, its jobs judged (rule 4)."""
+    def _ended(self, child: Child, detail: str) -> None:
+        """The child is dead; `detail` says how. What it said before is still in the sockets, and is read first."""
+        child.end = detail
+        # Someone whom the child has started may hold its ends open.
+        asyncio.get_running_loop().call_later(_ECHO, self._bury, child)
+        self._bury_when_silent(child)
+
+    def _bury_when_silent(self, child: Child) -> None:
+        if child.end is not None and all(channel.lost for channel in child.channels):
+            self._bury(child)
+
+    def _bury(self, child: Child) -> None:
+        """Judge the jobs of a dead child (rule 4), and replace it."""
+        if child.buried:
+            return
+        child.buried = True
+        detail = child.end or ""
         for channel in child.channels:
             channel.closed = True
-            sock = channel.transport.get_extra_info("socket")
-            with contextlib.suppress(OSError, BlockingIOError):
-                while data := sock.recv(_BUFFER) if sock.fileno() >= 0 else b"":
-                    channel.data_received(data)
             channel.transport.abort()
         begun = child.row[slots.BEGUN]
         places = {child.row[slots.position(number)] for number in range(self.async_limit)}
@@ -206,6 +227,7 @@ class LanePool(Pool):
         child = channel.child
         if kind is ipc.Kind.OUTCOMES:
             outcomes = []
+            channel.stuck = False
             for sequence, outcome in payload:
                 held = channel.release(sequence)
                 if held is not None:
@@ -304,8 +326,7 @@ class LanePool(Pool):
         begun = row[slots.BEGUN]
         running = begun > row[slots.ENDED]
         stuck = running and now - row[slots.SINCE] > HANDOUT * 1e9
-        if not child.retiring:
-            lane.closed = bool(stuck) or not child.ready.done()
+        lane.stuck = stuck
         if stuck and len(lane.held) > 1:
             child.recall = (begun + 1, lane.sequence)
             row[slots.FIRST], row[slots.LAST] = child.recall

@@ -10,7 +10,7 @@ import socket
 
 from celery.concurrency.child import serve
 from celery.concurrency.lanes import Child, LanePool
-from celery.concurrency.nursery import Exited, Forked, Nursery
+from celery.concurrency.nursery import Forked, Nursery
 from celery.utils.log import get_logger
 
 __all__ = ("TaskPool",)
@@ -63,11 +63,7 @@ class PreforkPool(LanePool):
             if isinstance(event, Forked):
                 child.pid = event.pid
             else:
-                self._exited(child, event)
-
-    def _exited(self, child: Child, event: Exited) -> None:
-        # What it said before it died is still in the sockets, and is read first.
-        asyncio.get_running_loop().call_soon(self._bury, child, event.describe())
+                self._ended(child, event.describe())
 
     def _signal(self, child: Child, number: int) -> None:
         if child.pid:

@@ -64,7 +64,7 @@ class SoloPool(LanePool):
             sync_socket.close()
             loop = child.ready.get_loop()
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._bury, child, "the end of the worker")
+                loop.call_soon_threadsafe(self._ended, child, "the end of the worker")
 
     def release(self) -> None:
         """Let `serve_here` return although the pool never started."""
