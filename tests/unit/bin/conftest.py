@@ -21,6 +21,7 @@ def app(sqlite_path):
 @pytest.fixture
 def invoke(app, monkeypatch) -> Callable[..., Result]:
     """Run a command on the application: ``invoke("purge", "-f")``."""
+    # Set, so that what the command exports is taken back after the test.
     for name in ("APP", "CELERY_APP", "NO_COLOR", "CELERY_BROKER_URL"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")
     return lambda *argv, **options: CliRunner().invoke(celery, argv, obj=app, **options)
