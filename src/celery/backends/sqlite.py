@@ -54,17 +54,21 @@ class SQLiteBackend(KeyValueStoreBackend):
     # -- keys and values
 
     def get(self, key: str) -> bytes | None:
+        """The value, or None."""
         return self.mget([key])[0]
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values in order, None where there is none, in one query."""
         with self.store.reading() as db:
             found = results.read(db, keys, time.time())
         return [found.get(key) for key in keys]
 
     def set(self, key: str, value: bytes) -> None:
+        """Store a value that may be replaced."""
         self._set_with_state(key, value, "")
 
     def delete(self, key: str) -> None:
+        """Delete a value, if there is one."""
         with self.store.writing() as db:
             results.delete(db, key)
 
@@ -82,15 +86,18 @@ class SQLiteBackend(KeyValueStoreBackend):
     # -- the worker's way
 
     async def open_writer(self) -> None:
+        """Start the thread that `write` stores on."""
         import asyncio  # here, as those who only read do without
 
         self._writer = CallThread("celery-results", asyncio.get_running_loop())
 
     async def write(self, batch: Sequence[ResultWrite]) -> None:
+        """Store records in one transaction, off the loop."""
         assert self._writer is not None, "open_writer comes first"
         await self._writer.call(self._write, self._values(batch))
 
     async def close_writer(self) -> None:
+        """Let the thread end. Idempotent."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.end()
@@ -115,6 +122,7 @@ class SQLiteBackend(KeyValueStoreBackend):
     # -- waiting
 
     def make_watcher(self) -> Watcher:
+        """A watcher woken by the bell."""
         return SQLiteWatcher(self)
 
 
@@ -133,12 +141,14 @@ class SQLiteWatcher(Watcher):
         self._closed = False
 
     def add(self, task_ids: Iterable[str]) -> None:
+        """Watch these too; the next look finds what is stored already."""
         keys = {self._backend.get_key_for_task(task_id): task_id for task_id in task_ids}
         with self._lock:
             self._watched.update(keys)
             self._fresh.update(keys)
 
     def discard(self, task_ids: Iterable[str]) -> None:
+        """Stop watching these."""
         with self._lock:
             for task_id in task_ids:
                 key = self._backend.get_key_for_task(task_id)
@@ -146,6 +156,7 @@ class SQLiteWatcher(Watcher):
                 self._fresh.discard(key)
 
     def drain(self, timeout: float) -> list[Meta]:
+        """Wait up to `timeout` seconds for records of watched tasks."""
         deadline = time.monotonic() + timeout
         while True:
             self._hearing.clear()
@@ -170,12 +181,14 @@ class SQLiteWatcher(Watcher):
         return [self._backend.decode_result(payload) for payload in found.values()]
 
     def wake(self) -> None:
+        """Make a running or the next `drain` return at once."""
         with self._lock:
             if not self._closed:
                 with contextlib.suppress(BlockingIOError):  # full: it will wake as it is
                     os.write(self._waker, b"\0")
 
     def close(self) -> None:
+        """Give up bell and pipe. Idempotent."""
         with self._lock:
             if self._closed:
                 return

@@ -39,6 +39,7 @@ class Inbox(base.Inbox):
         self._declare()
 
     def get(self, timeout: float | None) -> Envelope | None:
+        """The next message, or None after `timeout` seconds (None: no bound)."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._read:
             self._hearing.clear()
@@ -52,6 +53,7 @@ class Inbox(base.Inbox):
         return self._read.popleft()
 
     def close(self) -> None:
+        """Delete the queue. Idempotent."""
         if self._closed:
             return
         self._closed = True

@@ -66,12 +66,14 @@ class Receiver(base.Receiver):
         self._hearing: Hearing | None = None
 
     def share(self, backend: object) -> bool:
+        """Agree to store the results of a SQLite backend on the same file."""
         if not isinstance(backend, SQLiteBackend) or backend.path != self._path:
             return False
         self._leases.backend = backend
         return True
 
     async def open(self) -> None:
+        """Open the file, take over what the dead have left, begin to listen."""
         self._thread = CallThread("celery-sqlite", asyncio.get_running_loop())
         await self._call(self._leases.enter)
         self._hearing = Hearing(self._path + MESSAGES)
@@ -82,12 +84,14 @@ class Receiver(base.Receiver):
         ]
 
     async def consume(self, queue: Queue) -> None:
+        """Declare the queue and begin to take messages from it."""
         await self._call(self._leases.declare, queue)
         if queue.name not in self._queues:
             self._queues.append(queue.name)
         self._stirred.set()
 
     async def cancel(self, queue: str) -> None:
+        """Take no more from the queue."""
         if queue in self._queues:
             self._queues.remove(queue)
             await self._call(self._leases.leave_alone, queue)
@@ -96,6 +100,7 @@ class Receiver(base.Receiver):
         """Nothing is pushed: the limit of `receive` says it all."""
 
     async def receive(self, limit: int) -> list[Delivery]:
+        """Wait for messages; up to `limit` of what there is."""
         while not self._taken:
             self._raise_failure()
             # Not awaited itself: it goes on when this call is cancelled, and the next one finds what it took.
@@ -123,14 +128,17 @@ class Receiver(base.Receiver):
         self._taken.extend(deliveries)
 
     async def settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
+        """Apply settlements, all in one transaction; the deliveries that were no longer ours."""
         return await self._call(self._leases.settle, batch) if batch else []
 
     async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
+        """Declare a private queue and call back for each of its messages."""
         await self._call(self._leases.declare, queue, True)
         self._listeners[queue.name] = callback
         self._mail.set()
 
     async def close(self) -> None:
+        """Give everything back, end duties and thread. Idempotent."""
         thread, self._thread = self._thread, None
         self._fail(exceptions.OperationalError(f"{self._path}: this receiver is closed"))
         for timer in (self._due, self._undeafen):

@@ -49,6 +49,7 @@ class Sender(base.Sender):
         self._bell = Bell(self._store.path, MESSAGES)
 
     def publish(self, batch: Sequence[Publish], *, confirm: bool = False, timeout: float | None = None) -> None:  # noqa: ARG002 - a commit is its own confirmation
+        """Write all in one transaction, which is its own confirmation; `timeout` bounds the wait for other writers."""
         if not batch:
             return
         with self._store.writing(timeout) as db:
@@ -68,25 +69,31 @@ class Sender(base.Sender):
                 last = queue
 
     def declare(self, queues: Sequence[Queue]) -> None:
+        """Create exchanges and bindings that do not exist."""
         with self._store.writing() as db:
             for queue in queues:
                 self._routes.declare(db, queue)
 
     def purge(self, queue: str) -> int:
+        """Delete what waits in the queue; how many messages."""
         with self._store.writing() as db:
             return messages.purge(db, queue)
 
     def length(self, queue: str) -> int:
+        """How many messages wait in the queue; those delayed do not."""
         with self._store.reading() as db:
             return messages.length(db, queue)
 
     def inbox(self, queue: Queue) -> Inbox:
+        """Declare a private queue and read it, on a connection of its own."""
         return Inbox(Store(self._url, self._options), queue)
 
     def dead_letters(self, queue: str, limit: int = 100) -> list[DeadLetter]:
+        """What waits in `<queue>.dead`, the latest first."""
         with self._store.reading() as db:
             return messages.dead_letters(db, queue, limit)
 
     def close(self) -> None:
+        """Close file and bell. Idempotent; a later call opens them again."""
         self._store.close()
         self._bell.close()
