@@ -251,12 +251,22 @@ def test_what_no_queue_takes_is_an_error_where_confirmation_is_asked(sender, cap
         sender.publish([Publish(message(), "", "nowhere")])
 
 
-def test_a_header_that_cannot_travel_is_named_and_the_rest_is_sent(sender, queue):
+def test_a_header_that_cannot_travel_is_named_and_nothing_is_sent(sender, queue):
     odd = Envelope({"id": "b", "uuid": uuid.UUID(int=0)}, b"")
     with pytest.raises(exceptions.EncodeError, match=f"{queue.name}.*uuid"):
         sender.publish([Publish(message("a"), "", queue.name), Publish(odd, "", queue.name)], confirm=True)
     send(sender, queue, "c")
-    assert sender.length(queue.name) == 2
+    assert sender.length(queue.name) == 1
+
+
+def test_a_refusal_amid_a_large_batch_is_an_error(sender, queue):
+    wrong = Publish(message(), "nowhere", "k")
+    right = Publish(message(), "", queue.name)
+    with pytest.raises(exceptions.OperationalError, match="no exchange 'nowhere'"):
+        sender.publish([wrong, *[right] * 5000], confirm=True)
+    sender.purge(queue.name)
+    sender.publish([right] * 5000, confirm=True)
+    assert sender.length(queue.name) == 5000
 
 
 def test_a_fork_leaves_the_parents_connection_alone(rabbitmq_url, sender, queue):
@@ -295,6 +305,7 @@ def test_a_refused_login_is_a_matter_of_configuration(rabbitmq_url, change, word
 # -- restarts ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_restart_of_the_server_is_an_error_and_loses_nothing(private_rabbitmq):
     server = await asyncio.to_thread(private_rabbitmq)
     sender, queue = Sender(server.url, {}), Queue("tasks")
@@ -321,6 +332,7 @@ async def test_a_restart_of_the_server_is_an_error_and_loses_nothing(private_rab
         got = await take(receiver, 3)
         assert sorted(ids(got)) == ["after", "held", "waiting"]
         assert await settle(receiver, [held]) == [held]
+        assert await settle(receiver, [held], after_start=True) == []
         await settle(receiver, got)
     inbox.close()
     sender.close()

@@ -232,9 +232,14 @@ class Connection:
             FieldError: a name, property or header does not fit; nothing was sent.
             StateError: the channel is not open.
         """
-        channel = self._channels.get(number)
-        if channel is None or channel.state is not State.OPEN:
-            channel = self._open_channel(number)
+        return self.send_publish(
+            number, self.encode_publish(number, exchange, routing_key, properties, body, mandatory)
+        )
+
+    def encode_publish(
+        self, number: int, exchange: str, routing_key: str, properties: Mapping[str, Any], body: bytes, mandatory: bool
+    ) -> list[bytes]:
+        """The first half of `publish`: the frames of a message, and every error that it can cause. Changes nothing."""
         address = (number, exchange, routing_key, mandatory)
         frame = self._addresses.get(address)
         if frame is None:
@@ -242,9 +247,12 @@ class Connection:
             if len(self._addresses) >= _ADDRESSES_KEPT:
                 self._addresses.clear()
             self._addresses[address] = frame
-        content = content_frames(number, properties, body, self.frame_max)
-        self._out.append(frame)
-        self._out += content
+        return [frame, *content_frames(number, properties, body, self.frame_max)]
+
+    def send_publish(self, number: int, encoded: list[bytes]) -> int:
+        """The second half of `publish`."""
+        channel = self._open_channel(number)
+        self._out += encoded
         if channel.published is None:
             return 0
         channel.published += 1

@@ -65,6 +65,8 @@ class Publisher:
             for sent in batch:
                 if sent.delay is not None and sent.queue not in self._laddered:
                     await self._climb(stream, sent.queue)
+            if stream.lost or not self._channel:
+                raise self._address.lost("the connection failed before messages were sent")
             self._open.clear()
             self._refused.clear()
             self._returned.clear()

@@ -153,6 +153,9 @@ class Receiver(base.Receiver):
             receipt = settlement.delivery.receipt
             if receipt is None:
                 continue
+            if settlement.after_start:
+                self._started.discard(receipt.tag)
+                continue
             if receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
                 refused.append(settlement.delivery)
         self._acknowledge(stream, done)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from celery.brokers.amqp.declarations import Call
     from celery.brokers.amqp.events import Event, Reply
     from celery.brokers.topology import Queue
+    from celery.wire.envelope import Envelope
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Sender(base.Sender):
         """Send all, in order.
 
         Raises:
-            EncodeError: a header or property does not fit into AMQP; what came before it was sent.
+            EncodeError: a header or property does not fit into AMQP; nothing was sent.
             OperationalError: see the contract; with `confirm` also when the server refused a message.
         """
         deadline = self._ready(timeout)
@@ -73,31 +74,21 @@ class Sender(base.Sender):
                 self._declare(publish.queue, declarations.producer_calls(publish.queue), deadline)
         plan = [self._place(publish, deadline) for publish in batch]
         channel = self._publishing(confirm, deadline)
+        encoded = [self._encode(channel, *placed) for placed in plan]
         link, connection = self._link, self._link.connection
         self._report()
-        for start in range(0, len(batch), _AT_ONCE):
+        for start in range(0, len(encoded), _AT_ONCE):
             if start:
                 link.poll()
-            for exchange, routing_key, envelope, mandatory in plan[start : start + _AT_ONCE]:
-                try:
-                    connection.publish(
-                        channel,
-                        exchange,
-                        routing_key,
-                        messages.properties_of(envelope),
-                        envelope.body,
-                        mandatory=mandatory,
-                    )
-                except FieldError as error:
-                    link.flush(deadline)
-                    raise exceptions.EncodeError(f"A message for {routing_key!r} cannot be sent: {error}") from error
+            if not self._channel:
+                raise self._address.lost(self._objection())
+            for frames in encoded[start : start + _AT_ONCE]:
+                connection.send_publish(channel, frames)
             link.flush(deadline)
         if confirm:
             link.wait(lambda: not connection.unconfirmed(channel), deadline)
             if self._objections:
-                objections = "; ".join(dict.fromkeys(self._objections))
-                self._objections.clear()
-                raise self._address.lost(objections)
+                raise self._address.lost(self._objection())
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Create what does not exist; on a channel of its own, all in one round trip.
@@ -151,7 +142,7 @@ class Sender(base.Sender):
             self._confirming = True
         return self._channel
 
-    def _place(self, publish: base.Publish, deadline: float) -> tuple[str, str, Any, bool]:
+    def _place(self, publish: base.Publish, deadline: float) -> tuple[str, str, Envelope, bool]:
         """Where a message is sent to, and as what: itself, or into the delay ladder."""
         delay = 0.0 if publish.until is None else publish.until - time.time()
         if not messages.takes_ladder(publish, delay):
@@ -164,6 +155,17 @@ class Sender(base.Sender):
             self._laddered.add(publish.queue.name)
         key = messages.delay_key(delay, publish.routing_key)
         return messages.LADDER_ENTRY, key, messages.delayed(publish.envelope, publish.until), publish.mandatory
+
+    def _encode(
+        self, channel: int, exchange: str, routing_key: str, envelope: Envelope, mandatory: bool
+    ) -> list[bytes]:
+        properties = messages.properties_of(envelope)
+        try:
+            return self._link.connection.encode_publish(
+                channel, exchange, routing_key, properties, envelope.body, mandatory
+            )
+        except FieldError as error:
+            raise exceptions.EncodeError(f"A message for {routing_key!r} cannot be sent: {error}") from error
 
     def _declare(self, queue: Queue, calls: Sequence[Call], deadline: float) -> None:
         if self._declared.get(queue.name) != queue:
@@ -200,6 +202,11 @@ class Sender(base.Sender):
                 return 0
             raise self._address.refused(error.event) from None
         return int(reply.arguments["message_count"])
+
+    def _objection(self) -> str:
+        text = "; ".join(dict.fromkeys(self._objections))
+        self._objections.clear()
+        return text
 
     def _report(self) -> None:
         """Log what the server said against messages that nobody waits for any more."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery.brokers.amqp.fields import DECODE_ERRORS, FieldError, decode_table, encode_table
@@ -26,18 +26,20 @@ scalars = (
     | st.text()
     | times
     | decimals
-    | st.binary().filter(lambda raw: True)
+    | st.binary()
 )
 keys = st.text(max_size=40).filter(lambda key: len(key.encode("utf-8", "surrogatepass")) < 256)
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=12)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(keys, values))
 def test_what_is_written_reads_the_same(table):
     encoded = encode_table(table)
     assert decode_table(b"??" + encoded, 2) == (table, len(encoded) + 2)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(keys, values, min_size=1), st.data())
 def test_a_table_that_is_cut_short_is_an_error_and_never_hangs(table, data):
     encoded = encode_table(table)
