@@ -132,31 +132,33 @@ class Celery:
 
         self._config_source = config_source
         self._config_source_silent = config_source_silent
-        self._pending: deque[PromiseProxy] = deque()
-        self._registry: TaskRegistry = tasks if isinstance(tasks, TaskRegistry) else instantiate(tasks or self.registry_cls)
-        self._duplicates_told: set[str] = set()
+        self._registration = Registration(
+            self, tasks if isinstance(tasks, TaskRegistry) else instantiate(tasks or self.registry_cls)
+        )
         self._lock = threading.RLock()
         self._local = threading.local()
         self._parts: dict[str, Any] = {}
         self._origin_name: tuple[int, str] | None = None
 
-        given = {"broker_url": broker, "result_backend": backend if isinstance(backend, str) else None, "include": include}
         if backend is not None and not isinstance(backend, str):
-            self.backend_cls = backend
-        self._preconf = {key: value for key, value in {**settings, **given, **(changes or {})}.items() if value is not None}
-        self.conf: Settings = Settings(self._preconf, namespace=namespace, load=self._load_config, loaded=self._configured)
-
-        self.on_configure: Any = Signal(name="app.on_configure") if not _overrides(self, "on_configure") else self.on_configure
-        self.on_after_configure: Any = Signal(name="app.on_after_configure", providing_args={"source"})
-        self.on_after_finalize: Any = Signal(name="app.on_after_finalize")
-        self.on_after_fork: Any = Signal(name="app.on_after_fork")
-
+            self.backend_cls, backend = backend, None
+        given = {**settings, "broker_url": broker, "result_backend": backend, "include": include, **(changes or {})}
+        self._preconf = {key: value for key, value in given.items() if value is not None}
+        self.conf = Settings(self._preconf, namespace=namespace, load=self._load_config, loaded=self._configured)
+        self._make_signals()
         self.fixups = set(self.builtin_fixups) if fixups is None else set(fixups)
         self._fixups = [fixup for fixup in (symbol_by_name(path)(self) for path in self._wanted_fixups()) if fixup]
         if set_as_current:
             self.set_current()
         self.on_init()
         _state.register_app(self)
+
+    def _make_signals(self) -> None:
+        if not any("on_configure" in cls.__dict__ for cls in type(self).__mro__):
+            self.on_configure: Any = Signal(name="app.on_configure")
+        self.on_after_configure = Signal(name="app.on_after_configure", providing_args={"source"})
+        self.on_after_finalize = Signal(name="app.on_after_finalize")
+        self.on_after_fork = Signal(name="app.on_after_fork")
 
     def on_init(self) -> None:
         """Called at the end of creation. For subclasses."""
@@ -292,113 +294,13 @@ class Celery:
             raise TypeError("argument 1 to @task() must be a callable")
 
         def decorate(fun: Callable[..., Any]) -> Any:
-            return self._promise_task(fun, **opts)
+            return self._registration.promise(fun, **opts)
 
         return decorate(args[0]) if args else decorate
 
-    def _promise_task(
-        self,
-        fun: Callable[..., Any],
-        shared: bool = True,
-        filter: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
-        lazy: bool = True,
-        **opts: Any,
-    ) -> Any:
-        if shared:
-            # Other applications get the task too, when they are finalized.
-            def also_there(app: Celery) -> Task[..., Any]:
-                return app._task_from_fun(fun, **opts)
-
-            _state.connect_on_app_finalize(also_there)
-        if not lazy or self.finalized:
-            made = self._task_from_fun(fun, **opts)
-        else:
-            made = PromiseProxy(self._task_from_fun, (fun,), opts, __doc__=fun.__doc__)  # type: ignore[assignment]  # stands for a Task
-            self._pending.append(made)  # type: ignore[arg-type]  # the promise itself
-        return filter(made) if filter else made
-
-    def _task_from_fun(
-        self,
-        fun: Callable[..., Any],
-        name: str | None = None,
-        base: type[Task[..., Any]] | None = None,
-        bind: bool = False,
-        pydantic: bool = False,
-        pydantic_strict: bool = False,
-        pydantic_context: Mapping[str, Any] | None = None,
-        pydantic_dump_kwargs: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> Task[..., Any]:
-        if not self.finalized and not self.autofinalize:
-            raise RuntimeError("Contract breach: app not finalized")
-        name = name or self.gen_task_name(fun.__name__, fun.__module__)
-        known = self._registry.get(name)
-        if known is not None:
-            self._warn_duplicate(name, known, fun)
-            return known
-        body = fun
-        if pydantic:
-            from celery.app.pydantic import Models
-
-            models = Models(self, fun, name, pydantic_strict, pydantic_context, pydantic_dump_kwargs)
-            body = models.wrap()
-            options["_dump_call"] = functools.partial(models.dump_call, bound=bind)
-        parent = base or self.Task
-        attributes = {
-            "name": name,
-            "run": body if bind else staticmethod(body),
-            "_decorated": True,
-            "_function": fun,
-            "__doc__": fun.__doc__,
-            "__module__": fun.__module__,
-            "__annotations__": getattr(fun, "__annotations__", {}),
-            "__header__": staticmethod(fun),
-            "__wrapped__": body,
-            "is_async": _is_coroutine_function(fun),
-            "abstract": False,
-            **options,
-        }
-        task: Task[..., Any] = type(fun.__name__, (parent,), attributes)()
-        task.__qualname__ = getattr(fun, "__qualname__", fun.__name__)  # type: ignore[attr-defined]  # as of a function
-        self._registry[task.name] = task
-        task.bind(self)
-        add_autoretry_behaviour(task, **options)
-        return task
-
-    def _warn_duplicate(self, name: str, known: Task[..., Any], fun: Callable[..., Any]) -> None:
-        """Another function under a name that is taken: the first stays (API-009)."""
-        if getattr(known, "_function", None) is fun or name in self._duplicates_told:
-            return
-        first_one = getattr(known, "_function", known.run)
-        if (first_one.__module__, getattr(first_one, "__qualname__", "")) == (fun.__module__, getattr(fun, "__qualname__", "")):
-            return  # its module was loaded twice
-        self._duplicates_told.add(name)
-        warnings.warn(
-            f"Two tasks are called {name!r}: {first_one.__module__}.{first_one.__qualname__} stays, "
-            f"{fun.__module__}.{fun.__qualname__} is not registered. Give one of them another name=.",
-            DuplicateTaskNameWarning,
-            stacklevel=5,
-        )
-
-    def register_task(self, task: Any, **options: Any) -> Task[..., Any]:
+    def register_task(self, task: Any, **options: Any) -> AnyTask:
         """Enter a task (or a class of one) that was not made by the decorator (API-010)."""
-        instance: Task[..., Any] = task() if isinstance(task, type) else task
-        if not instance.name:
-            cls = type(instance)
-            instance.name = cls.name = self.gen_task_name(cls.__name__, cls.__module__)  # type: ignore[arg-type]  # the class's name, not a task's
-        known = self._registry.get(instance.name)
-        if known is not None and known is not instance and type(known) is not type(instance):
-            warnings.warn(
-                f"The task {instance.name!r} was registered before and is replaced by {type(instance).__name__}.",
-                DuplicateTaskNameWarning,
-                stacklevel=2,
-            )
-        type(instance).is_async = _is_coroutine_function(instance.run)
-        add_autoretry_behaviour(instance, **options)
-        self._registry[instance.name] = instance
-        instance._app = self  # type: ignore[misc]  # one instance, one application
-        instance.bind(self)
-        return instance
+        return self._registration.register(task, options)
 
     def gen_task_name(self, name: str, module: str) -> str:
         """The name of a task from its function's (API-007). For subclasses."""
@@ -415,14 +317,9 @@ class Celery:
                 return
             if auto and not self.autofinalize:
                 raise RuntimeError("Contract breach: app not finalized")
-            import celery.app.builtins  # noqa: F401: announces the built-in tasks
-
+            self._load("celery.app.builtins:add_accumulate_task")  # announces the built-in tasks
             self.finalized = True
-            _state.announce_app_finalized(self)
-            while self._pending:
-                maybe_evaluate(self._pending.popleft())
-            for task in self._registry.values():
-                task.bind(self)
+            self._registration.finalize()
             self.on_after_finalize.send(sender=self)
 
     @property
@@ -430,7 +327,7 @@ class Celery:
         """The registered tasks, by name."""
         if not self.finalized:
             self.finalize(auto=True)
-        return self._registry
+        return self._registration.tasks
 
     def autodiscover_tasks(
         self,
@@ -478,7 +375,7 @@ class Celery:
             EncodeError: an argument does not serialize.
             QueueNotFound: the queue is not declared, and may not be created.
         """
-        result, message = self._prepare_send(name, args, kwargs, options)
+        result, message = prepare(self, name, args, kwargs, options)
         self.amqp.send(name, message, (args, kwargs), options)
         return result
 
@@ -490,61 +387,14 @@ class Celery:
         **options: Any,
     ) -> AsyncResult[Any]:
         """`send_task` for coroutines: the loop is not blocked, and what many send at once leaves in one batch."""
-        result, message = self._prepare_send(name, args, kwargs, options)
+        result, message = prepare(self, name, args, kwargs, options)
         await self.amqp.asend(name, message, (args, kwargs), options)
         return result
 
-    def _prepare_send(self, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> tuple[AsyncResult[Any], Publish]:
-        task_type = options.pop("task_type", None)
-        result_cls = options.pop("result_cls", None) or self.AsyncResult
-        task_id = options.pop("task_id", None) or uuid()
-        if task_type is None:
-            options = self._with_task_defaults(name, options)
-            if self.conf.task_always_eager:
-                warnings.warn(
-                    "task_always_eager has no effect on send_task: the task is sent.", AlwaysEagerIgnored, stacklevel=4
-                )
-        callbacks, errbacks = options.pop("link", None), options.pop("link_error", None)
-        options["callbacks"] = _as_list(callbacks)
-        options["errbacks"] = _as_list(errbacks)
-        frame = _state.worker_frame()
-        if frame is not None:
-            parent = frame.request
-            if options.get("root_id") is None:
-                options["root_id"] = parent.root_id or parent.id
-            if options.get("parent_id") is None:
-                options["parent_id"] = parent.id
-            if self.conf.task_inherit_parent_priority and options.get("priority") is None:
-                options["priority"] = (parent.delivery_info or {}).get("priority")
-        ignore_result = options.get("ignore_result")
-        message = self.amqp.message(task_id, name, args, kwargs, options, task_type)
-        if not ignore_result:
-            self.backend.on_task_call(options.get("producer"), task_id)
-        result = result_cls(task_id)
-        result.ignored = bool(ignore_result)
-        if frame is not None and options.get("add_to_parent", True) and frame.task.trail:
-            frame.request.children.append(result)
-        return result, message
-
-    def _with_task_defaults(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        """What a task that happens to be registered here has set for its calls; an explicit None clears a limit."""
-        known = self._registry.get(name)
-        if known is None:
-            return options
-        defaults = {
-            option: value
-            for option in ("queue routing_key exchange exchange_type priority expires serializer delivery_mode "
-                           "compression time_limit soft_time_limit ignore_result").split()
-            if (value := getattr(known, option, None)) is not None
-        }  # fmt: skip
-        return {**defaults, **options}
-
     def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
         """A Signature bound to this application; a Signature or its dict form is taken as it is."""
-        from celery.canvas.signature import signature
-
         kwargs["app"] = self
-        return signature(*args, **kwargs)
+        return self._load("celery.canvas.signature:signature")(*args, **kwargs)  # type: ignore[no-any-return]  # loaded by its path
 
     # -- results
 
@@ -571,9 +421,7 @@ class Celery:
 
     def result_from_tuple(self, value: Any) -> Any:
         """A result, or group of results, from its tuple (wire.md 4.3)."""
-        from celery.result import result_from_tuple
-
-        return result_from_tuple(value, self)
+        return self._load("celery.result:result_from_tuple")(value, self)
 
     @property
     def backend(self) -> Backend:
@@ -581,13 +429,18 @@ class Celery:
         holder: Any = self if self.conf.result_backend_thread_safe else self._local
         known: Backend | None = getattr(holder, "_result_backend", None)
         if known is None:
-            from celery.app.backends import open_backend
-
-            known = open_backend(self)
+            known = self._load("celery.app.backends:open_backend")(self)
             holder._result_backend = known
         return known
 
     # -- parts, made on first use
+
+    def _load(self, path: str) -> Any:
+        """What is needed only at times, by its import path: creating an application stays light."""
+        found = self._parts.get(path)
+        if found is None:
+            found = self._parts[path] = symbol_by_name(path)
+        return found
 
     def _part(self, name: str, make: Callable[[], Any]) -> Any:
         part = self._parts.get(name)
@@ -608,25 +461,7 @@ class Celery:
     def publisher(self) -> Publisher:
         """The way to the broker."""
         part = self._parts.get("publisher")
-        return part if part is not None else self._part("publisher", self._open_publisher)  # type: ignore[no-any-return]  # parts are of any type
-
-    def _open_publisher(self) -> Publisher:
-        from celery.app import brokers
-        from celery.app.publisher import Publisher
-
-        conf = self.conf
-        urls = brokers.broker_urls(self)
-        if brokers.is_embedded(self):
-            from celery.utils.log import get_logger
-
-            get_logger("celery.app").info("No broker is configured: using the embedded store %s", brokers.embedded_file(self))
-        return Publisher(
-            urls,
-            lambda url: brokers.open_sender(self, url),
-            limit=conf.broker_pool_limit,
-            acquire_timeout=conf.broker_pool_acquire_timeout,
-            strategy=conf.broker_failover_strategy,
-        )
+        return part if part is not None else self._part("publisher", lambda: self._load("celery.app.publisher:open_publisher")(self))  # type: ignore[no-any-return]  # parts are of any type
 
     @property
     def loader(self) -> BaseLoader:
@@ -637,6 +472,11 @@ class Celery:
     def events(self) -> Any:
         """Events."""
         return self._part("events", lambda: instantiate(self.events_cls, app=self))
+
+    @property
+    def clock(self) -> LamportClock:
+        """The logical clock of this process."""
+        return self._part("clock", LamportClock)  # type: ignore[no-any-return]  # parts are of any type
 
     @property
     def log(self) -> Any:
@@ -748,9 +588,7 @@ class Celery:
 
     def bugreport(self) -> str:
         """What to put into a bug report (CLI-097)."""
-        from celery.app.utils import bugreport
-
-        return bugreport(self)
+        return self._load("celery.app.utils:bugreport")(self)  # type: ignore[no-any-return]  # loaded by its path
 
     @property
     def current_task(self) -> AnyTask | None:
@@ -766,9 +604,8 @@ class Celery:
 
     def start(self, argv: Sequence[str] | None = None) -> int:
         """Run the `celery` command on this application; its exit status."""
-        from celery.bin.celery import run
-
-        return run(self, list(sys.argv[1:] if argv is None else argv))
+        run = self._load("celery.bin.celery:run")
+        return run(self, list(sys.argv[1:] if argv is None else argv))  # type: ignore[no-any-return]  # loaded by its path
 
     def worker_main(self, argv: Sequence[str] | None = None) -> int:
         """Run `celery worker` on this application (CLI-001)."""
@@ -803,21 +640,3 @@ class Celery:
 
 def _unpickle_app(cls: type[Celery], kwargs: dict[str, Any]) -> Celery:
     return cls(set_as_current=False, **kwargs)
-
-
-def _overrides(app: Celery, name: str) -> bool:
-    return name in type(app).__dict__ or any(name in cls.__dict__ for cls in type(app).__mro__ if cls is not Celery)
-
-
-def _is_coroutine_function(fun: Any) -> bool:
-    while hasattr(fun, "__wrapped__"):
-        fun = fun.__wrapped__
-    code = getattr(getattr(fun, "__func__", fun), "__code__", None)
-    # CO_COROUTINE, without importing inspect
-    return bool(code is not None and code.co_flags & 0x80)
-
-
-def _as_list(value: Any) -> list[Any] | None:
-    if value is None:
-        return None
-    return list(value) if isinstance(value, (list, tuple)) else [value]
