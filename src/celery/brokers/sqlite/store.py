@@ -50,9 +50,11 @@ _FOR_NOW = (
     ("SQLITE_IOERR", "cannot be read or written: check its disk; nothing of this step was written"),
 )
 
-_opened: weakref.WeakSet[Store] = weakref.WeakSet()
-#: Stores whose locks are held while this process forks.
-_stopped: list[Store] = []
+#: Every store of this process, and who may add one or begin a transaction: held while the process forks.
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+_gate = threading.RLock()
+#: While this process forks: None, and the stores whose locks are held.
+_stopped: list[Store | None] = []
 #: Connections of a parent process, kept from being closed.
 _inherited: list[sqlite3.Connection] = []
 
@@ -92,10 +94,13 @@ class Store:
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
         self._busy = threading.RLock()
+        with _gate:
+            _stores.add(self)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, for single statements that only read."""
+        self._wait_for_fork()
         with self._busy:
             try:
                 yield self._open()
@@ -109,6 +114,7 @@ class Store:
         Args:
             patience: seconds to wait for other writers, when less than `busy_timeout`.
         """
+        self._wait_for_fork()
         with self._busy:
             try:
                 connection = self._open()
@@ -136,6 +142,12 @@ class Store:
             with contextlib.suppress(sqlite3.Error):  # e.g. no room for the last checkpoint: the log stays
                 connection.close()
 
+    def _wait_for_fork(self) -> None:
+        """Let a thread that forks go first: it needs every lock, and would starve among busy threads."""
+        if _stopped:
+            with _gate:
+                pass
+
     def _be_patient(self, connection: sqlite3.Connection, patience: float | None) -> None:
         wanted = self.busy_timeout if patience is None else min(patience, self.busy_timeout)
         if wanted != self._patience:
@@ -158,7 +170,6 @@ class Store:
             connection.close()
             raise
         self._connection = connection
-        _opened.add(self)
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -194,7 +205,9 @@ class Store:
 
 
 def _before_fork() -> None:
-    for store in list(_opened):
+    _gate.acquire()
+    _stopped.append(None)
+    for store in list(_stores):
         if store._busy.acquire(timeout=store.busy_timeout):
             _stopped.append(store)
             # A connection inside a transaction means that this very thread forks in the middle of one.
@@ -204,13 +217,18 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     while _stopped:
-        _stopped.pop()._busy.release()
+        store = _stopped.pop()
+        if store is not None:
+            store._busy.release()
+    _gate.release()
 
 
 def _after_fork_in_child() -> None:
+    global _gate  # noqa: PLW0603 - the holders of the old locks may be threads that do not exist here
+    _gate = threading.RLock()
     _stopped.clear()
-    for store in list(_opened):
-        store._busy = threading.RLock()  # its holder may be a thread that does not exist here
+    for store in list(_stores):
+        store._busy = threading.RLock()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
