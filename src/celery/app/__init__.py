@@ -107,7 +107,7 @@ def shared_task(*args: Any, **options: Any) -> Any:
             )
 
         def make(app: "Celery") -> "Task[..., Any]":
-            return app._task_from_fun(fun, **options)
+            return app._registration.make(fun, **options)
 
         _state.connect_on_app_finalize(make)
         for app in _state.living_apps():
