@@ -141,7 +141,7 @@ def _broker_info(state: ControlState) -> Answer:
         "login_method": given["login_method"],
         "uri_prefix": None,
         "heartbeat": given["heartbeat"],
-        "failover_strategy": str(conf.broker_failover_strategy),
+        "failover_strategy": str(conf.broker_failover_strategy or "round-robin"),
         "alternates": [sanitize_url(other) for other in others],
     }
 
