@@ -14,6 +14,9 @@ from celery import exceptions
 from celery.brokers.amqp import Receiver, Sender
 from celery.brokers.amqp.frames import FrameReader, encode_frame
 from celery.brokers.amqp.methods import decode_method, encode_method
+from celery.brokers.base import Publish
+from celery.brokers.topology import Queue
+from celery.wire.envelope import Envelope
 
 #: What a server answers to each method of a client; then it falls silent.
 ANSWERS = {
@@ -21,6 +24,8 @@ ANSWERS = {
     "connection.open": ("connection.open-ok", {}),
     "channel.open": ("channel.open-ok", {}),
     "basic.qos": ("basic.qos-ok", {}),
+    "confirm.select": ("confirm.select-ok", {}),
+    "basic.publish": ("connection.blocked", {"reason": "low on memory"}),
 }
 
 
@@ -51,7 +56,7 @@ def server(talks):
                 for kind, channel, payload in reader.feed(data):
                     found = ANSWERS.get(decode_method(payload)[0].name) if kind == 1 else None
                     if found:
-                        connected.sendall(frame(channel, *found))
+                        connected.sendall(frame(0 if found[0].startswith("connection") else channel, *found))
 
     threading.Thread(target=serve, daemon=True).start()
     yield f"amqp://127.0.0.1:{listening.getsockname()[1]}//"
@@ -72,7 +77,15 @@ def test_a_sender_gives_up_on_a_server_that_stops_answering():
     with server(talks=True) as url:
         sender = Sender(url, {"connect_timeout": 2})
         with pytest.raises(exceptions.OperationalError, match="no answer in time"):
-            sender.publish([], confirm=True, timeout=0.2)
+            sender.publish([Publish(Envelope({}, b""), "", "q", Queue("q"))], timeout=0.2)
+        sender.close()
+
+
+def test_a_sender_that_the_server_blocks_says_so():
+    with server(talks=True) as url:
+        sender = Sender(url, {"connect_timeout": 2})
+        with pytest.raises(exceptions.OperationalError, match=r"blocks publishers \(low on memory\)"):
+            sender.publish([Publish(Envelope({}, b""), "", "q")], confirm=True, timeout=0.2)
         sender.close()
 
 
