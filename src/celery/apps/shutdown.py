@@ -10,7 +10,8 @@ What a signal means depends on how far the shutdown has gone. *Stage*: how far. 
     cold      (said again)   hard                hard
 
 "Soft or cold": soft where worker_soft_shutdown_timeout grants running tasks some seconds, else cold. *Hard* raises
-WorkerTerminate where the main thread is. With REMAP_SIGTERM=SIGQUIT in the environment, TERM means QUIT.
+WorkerTerminate where the main thread is; when the worker has stopped already, and only a thread of the user's keeps
+the process, it ends the process. With REMAP_SIGTERM=SIGQUIT in the environment, TERM means QUIT.
 
 Rules
     1. A handler decides by the table, speaks, and asks. What takes time happens in the worker's loop.
@@ -115,6 +116,8 @@ class ShutdownSignals:
         self.stage = Stage.RUNNING
         #: HUP was received: the program is to be executed anew when the worker has stopped.
         self.restart_requested = False
+        #: The worker has stopped.
+        self.over = False
 
     def install(self) -> None:
         """Handle the signals from now on. Called in the main thread."""
@@ -150,6 +153,8 @@ class ShutdownSignals:
         for text in step.say:
             safe_say(text)
         if stage is Stage.HARD:
+            if self.over:
+                os._exit(step.exitcode)
             raise WorkerTerminate(step.exitcode)
         how = "Warm" if stage is Stage.WARM else "Cold"
         if signals.worker_shutting_down.receivers:

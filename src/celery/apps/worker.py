@@ -99,11 +99,17 @@ class Worker(WorkController):
         self._warn_of_what_is_ignored()
         if not self.quiet:
             self.emit_banner()
+        streams = sys.stdout, sys.stderr
         if self.redirect and not self._logging_by_user:
             self.app.log.redirect_stdouts(self.redirect_level)
         self.shutdown_signals.install()
         self.set_process_status("-active-")
-        super().start()
+        try:
+            super().start()
+        finally:
+            self.shutdown_signals.over = True
+            # What is printed from now on is no longer about tasks.
+            sys.stdout, sys.stderr = streams
 
     def _warn_of_what_is_ignored(self) -> None:
         conf = self.app.conf

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from celery.apps.worker import Worker
 
-__all__ = ("Autoscale", "CeleryBeat", "Hostname", "WorkersPool", "worker")
+__all__ = ("Autoscale", "Hostname", "WorkersPool", "worker")
 
 logger = get_logger(__name__)
 
@@ -44,12 +44,6 @@ UNUSED = ("optimization", "without_gossip", "without_mingle", "without_heartbeat
           "schedule_filename", "scheduler", "executable")  # fmt: skip
 
 
-class CeleryBeat(ParamType):
-    """Whether to embed beat."""
-
-    name = "beat"
-
-
 class WorkersPool(Choice):
     """The name of a pool."""
 
@@ -60,9 +54,16 @@ class WorkersPool(Choice):
 
 
 class Hostname(click.types.StringParamType):
-    """A node name, or its part before or after the ``@`` (CLI-021)."""
+    """A node name, completed and expanded (CLI-021): ``w1@%h``; without an ``@`` it is the host part."""
 
     name = "hostname"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Complete and expand."""
+        try:
+            return host_format(default_nodename(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
 
 
 class Concurrency(ParamType):
@@ -182,7 +183,7 @@ def worker(
         maybe_drop_privileges(uid=uid, gid=gid)
         if umask is not None:
             os.umask(int(umask, 8) if isinstance(umask, str) else umask)
-        node = host_format(default_nodename(hostname))
+        node = hostname or default_nodename(None)
         if pidfile:
             create_pidlock(node_format(pidfile, node))
         from celery.apps.worker import Worker

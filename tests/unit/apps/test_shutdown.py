@@ -108,9 +108,9 @@ def test_receivers_hear_of_every_stage_on_a_thread_that_the_worker_does_not_wait
 
 
 PROGRAM = """
-import sys, time
+import os, sys, time
 from celery import Celery
-from celery.apps.shutdown import ShutdownSignals
+from celery.apps.shutdown import ShutdownSignals, Stage
 
 class Worker:
     hostname = "w1@h"
@@ -121,6 +121,8 @@ class Worker:
 
 handlers = ShutdownSignals(Worker(), "celery worker")
 handlers.install()
+if os.environ.get("OUTLIVED"):
+    handlers.stage, handlers.over = Stage.COLD, True
 print("installed", flush=True)
 for _ in range(600):
     time.sleep(0.05)
@@ -128,7 +130,7 @@ for _ in range(600):
 
 
 def run_and_signal(*signums, **environment):
-    """Send signals to the program above; return what it printed to stdout and stderr."""
+    """Send signals to the program above; return its exit status, and what it printed to stdout and stderr."""
     program = subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, **environment},
@@ -141,7 +143,7 @@ def run_and_signal(*signums, **environment):
             if signum == signal.SIGUSR1:
                 first_words += iter(program.stderr.readline, "LOCAL VARIABLES\n")
         out, err = program.communicate(timeout=20)
-        return out, "".join(first_words) + err
+        return program.returncode, out, "".join(first_words) + err
     finally:
         program.kill()
         program.wait()
@@ -158,16 +160,22 @@ def run_and_signal(*signums, **environment):
     ],
 )
 def test_signals_reach_the_worker(signum, environment, expected):
-    out, err = run_and_signal(signum, **environment)
+    status, out, err = run_and_signal(signum, **environment)
+    assert status == 0
     assert out.splitlines()[-1] == expected
     assert err == ""
 
 
 def test_usr1_shows_where_every_thread_is_and_the_worker_goes_on():
-    out, err = run_and_signal(signal.SIGUSR1, signal.SIGTERM)
+    _, out, err = run_and_signal(signal.SIGUSR1, signal.SIGTERM)
     assert "stop warm 0 False" in out
     assert "MainThread" in err
     assert "in <module>" in err
+
+
+def test_a_process_that_outlives_its_worker_is_ended_by_a_hard_shutdown():
+    status, out, err = run_and_signal(signal.SIGINT, OUTLIVED="1")
+    assert (status, out, err) == (1, "\nworker: Cold shutdown (MainProcess)\n", "")
 
 
 def test_the_stacks_name_threads_functions_and_local_variables():

@@ -2,11 +2,13 @@
 
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +119,8 @@ def test_a_worker_shows_its_banner_runs_tasks_and_ends_with_status_0_on_term(sta
     worker = start("-n", "w1@%h", "--pidfile", "%n.pid")
     worker.until(" ready.")
     assert (project / "w1.pid").read_text() == f"{worker.process.pid}\n"
+    title = Path(f"/proc/{worker.process.pid}/cmdline").read_text()
+    assert re.match(r"\[celeryd: w1@.+:MainProcess\] -active- \(-A proj worker .*\)", title)
     app.send_task("proj.speak", ("Hello",))
     assert "WARNING/ForkPoolWorker-1] Hello" in worker.until("Hello")
     worker.until("succeeded in")
