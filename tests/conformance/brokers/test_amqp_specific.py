@@ -153,6 +153,7 @@ async def test_a_second_node_of_one_name_is_refused_its_mailbox(rabbitmq_url):
         await first.listen(mailbox, lambda _: None)
         with pytest.raises(exceptions.OperationalError, match="RESOURCE_LOCKED"):
             await second.listen(mailbox, lambda _: None)
+        assert await second.settle([]) == []
 
 
 async def test_refused_and_unreadable_messages_go_to_the_dead_letter_exchange(rabbitmq_url, sender, caplog):

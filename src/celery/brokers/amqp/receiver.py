@@ -83,6 +83,8 @@ class Receiver(base.Receiver):
         self._shared_limit = False
         #: Private queues by channel.
         self._listeners: dict[int, Callable[[Envelope], None]] = {}
+        #: Channels whose end is the end of this receiver.
+        self._lasting: set[int] = set()
         self._arrived: deque[base.Delivery] = deque()
         self._awake = asyncio.Event()
         self._unsettled = Unsettled()
@@ -94,6 +96,7 @@ class Receiver(base.Receiver):
         """Connect, and open the channel for tasks."""
         stream = self._stream = await connect(self._address, self._on_event, self._awake.set)
         self._channel = await stream.open_channel()
+        self._lasting.add(self._channel)
         await self._apply_limit(stream)
 
     async def consume(self, queue: Queue) -> None:
@@ -179,7 +182,9 @@ class Receiver(base.Receiver):
         try:
             await stream.calls(number, [*declarations.queue_calls(queue), consume])
         except ChannelError as error:
+            del self._listeners[number]
             raise self._address.refused(error.event) from None
+        self._lasting.add(number)
 
     async def close(self) -> None:
         """Disconnect; the server puts what is unsettled back into its queues."""
@@ -259,7 +264,7 @@ class Receiver(base.Receiver):
                     self._tell(listener, event)
                     return
                 self._take(event)
-            case ChannelClosed() if event.channel == self._channel or event.channel in self._listeners:
+            case ChannelClosed() if event.channel in self._lasting:
                 self._broken = event.text
                 self._awake.set()
             case Cancelled():
