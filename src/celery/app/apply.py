@@ -8,12 +8,10 @@ result is stored only with `task_store_eager_result`.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from celery import _state, states
 from celery.app.context import Context
-from celery.app.outcome import Outcome
 from celery.app.trace import Attempt, Tracer
 from celery.exceptions import Retry
 from celery.result import EagerResult
@@ -21,7 +19,10 @@ from celery.utils.uniqueid import uuid
 from celery.wire import serializers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from celery.app.base import Celery
+    from celery.app.outcome import Outcome
     from celery.app.task import Task
     from celery.canvas.signature import Signature
 
@@ -53,12 +54,12 @@ def apply(
     app = task.app
     propagate = app.conf.task_eager_propagates if throw is None else throw
     call_args, call_kwargs = tuple(args or ()), dict(kwargs or {})
-    request = _request(app, task, call_args, call_kwargs, task_id or uuid(), options)
+    request = _request(task, call_args, call_kwargs, task_id or uuid(), options)
     request.update(
         callbacks=_as_list(link), errbacks=_as_list(link_error), retries=retries or 0, chain=options.get("chain")
     )
     attempt, outcome = _make(app, task, request, call_args, call_kwargs)
-    result = EagerResult(
+    result: EagerResult[Any] = EagerResult(
         request.id,
         attempt.retval,
         outcome.state,
@@ -93,7 +94,7 @@ def apply_as_if_sent(
 
 
 def _request(
-    app: Celery, task: Task[..., Any], args: Any, kwargs: Any, task_id: str, options: Mapping[str, Any]
+    task: Task[..., Any], args: Any, kwargs: Any, task_id: str, options: Mapping[str, Any]
 ) -> Context:
     headers = options.get("headers") or {}
     info = {"is_eager": True}

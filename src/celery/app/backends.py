@@ -59,7 +59,9 @@ def by_name(
     return found
 
 
-def by_url(backend: str | type[Backend] | None = None, loader: BaseLoader | None = None) -> tuple[type[Backend], str | None]:
+def by_url(
+    backend: str | type[Backend] | None = None, loader: BaseLoader | None = None
+) -> tuple[type[Backend], str | None]:
     """The class for a URL and the URL to give it (None when `backend` was only a name)."""
     url: str | None = None
     name: Any = backend

@@ -6,24 +6,22 @@ configuration is known: `finalize` brings both together.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import functools
 import os
 import sys
 import threading
-import warnings
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from celery import _state, signals
 from celery.app import annotations as _annotations
-from celery.app.autoretry import add_autoretry_behaviour
+from celery.app.clock import LamportClock
 from celery.app.config import Settings
+from celery.app.registration import Registration
 from celery.app.registry import TaskRegistry
-from celery.exceptions import AlwaysEagerIgnored, DuplicateTaskNameWarning, ImproperlyConfigured
+from celery.app.sending import prepare
+from celery.exceptions import ImproperlyConfigured
 from celery.loaders import get_loader_cls
-from celery.local import PromiseProxy, maybe_evaluate
 from celery.utils.dispatch import Signal
 from celery.utils.functional import first
 from celery.utils.imports import gen_task_name, instantiate, symbol_by_name
@@ -31,6 +29,7 @@ from celery.utils.nodenames import anon_nodename
 from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from celery.app.amqp import AMQP
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from celery.app.publisher import Publisher
     from celery.app.task import Task
     from celery.backends.base import Backend
-    from celery.brokers.base import Publish
     from celery.canvas.signature import Signature
     from celery.loaders.base import BaseLoader
     from celery.result import AsyncResult
@@ -84,7 +82,7 @@ class Celery:
     builtin_fixups: Any = frozenset({"celery.fixups.django:fixup"})
 
     IS_WINDOWS = sys.platform == "win32"
-    IS_macOS = sys.platform == "darwin"  # noqa: N815: the documented name
+    IS_macOS = sys.platform == "darwin"
     SYSTEM = sys.platform
 
     main: str | None = None
@@ -177,7 +175,7 @@ class Celery:
         """Make this the application of threads that have none."""
         _state.set_default_app(self)
 
-    def __enter__(self) -> Celery:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -243,7 +241,7 @@ class Celery:
         """Add defaults below everything that users configure (CONF-014)."""
         self.conf.add_defaults(fun)
 
-    def setup_security(self, *args: Any, **kwargs: Any) -> Any:
+    def setup_security(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - in Celery's signature
         """Sign messages (API-111). Comes in a later version."""
         raise ImproperlyConfigured("Signed messages (setup_security) are not supported by this version of Celeriac.")
 
@@ -399,17 +397,17 @@ class Celery:
     # -- results
 
     @property
-    def AsyncResult(self) -> Any:  # noqa: N802: the documented name
+    def AsyncResult(self) -> Any:  # noqa: N802 - the documented name
         """AsyncResult of this application."""
         return self._bound_result_class("AsyncResult")
 
     @property
-    def ResultSet(self) -> Any:  # noqa: N802: the documented name
+    def ResultSet(self) -> Any:  # noqa: N802 - the documented name
         """ResultSet of this application."""
         return self._bound_result_class("ResultSet")
 
     @property
-    def GroupResult(self) -> Any:  # noqa: N802: the documented name
+    def GroupResult(self) -> Any:  # noqa: N802 - the documented name
         """GroupResult of this application."""
         return self._bound_result_class("GroupResult")
 
@@ -455,13 +453,43 @@ class Celery:
     def amqp(self) -> AMQP:
         """Queues, routes and messages."""
         part = self._parts.get("amqp")
-        return part if part is not None else self._part("amqp", lambda: instantiate(self.amqp_cls, app=self))  # type: ignore[no-any-return]  # parts are of any type
+        if part is None:
+            part = self._part("amqp", lambda: instantiate(self.amqp_cls, app=self))
+        return part  # type: ignore[no-any-return]  # parts are of any type
 
     @property
     def publisher(self) -> Publisher:
         """The way to the broker."""
         part = self._parts.get("publisher")
-        return part if part is not None else self._part("publisher", lambda: self._load("celery.app.publisher:open_publisher")(self))  # type: ignore[no-any-return]  # parts are of any type
+        if part is None:
+            part = self._part("publisher", lambda: self._load("celery.app.publisher:open_publisher")(self))
+        return part  # type: ignore[no-any-return]  # parts are of any type
+
+    # -- kombu's objects, for code that wants them (API-016)
+
+    def connection(self, hostname: str | None = None, **options: Any) -> Any:
+        """A kombu connection to the broker."""
+        return self._load("celery.app.bridge:connection")(self, hostname, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        """A kombu connection to the broker that is published to."""
+        return self.connection(url, **options)
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        """A kombu connection to the broker that is consumed from."""
+        return self.connection(url, read=True, **options)
+
+    def connection_or_acquire(self, connection: Any = None, pool: bool = True) -> Any:  # noqa: ARG002 - in Celery's signature
+        """A context manager of the connection given, or of a new one."""
+        return contextlib.nullcontext(connection) if connection is not None else self.connection()
+
+    default_connection = connection_or_acquire
+
+    def producer_or_acquire(self, producer: Any = None) -> Any:
+        """A context manager of the kombu producer given, or of one from kombu's pool."""
+        return self._load("celery.app.bridge:acquired_producer")(self, producer)
+
+    default_producer = producer_or_acquire
 
     @property
     def loader(self) -> BaseLoader:
@@ -494,7 +522,7 @@ class Celery:
         return self._part("annotations", lambda: _annotations.prepare(self.conf.task_annotations))  # type: ignore[no-any-return]  # parts are of any type
 
     @property
-    def Task(self) -> type[AnyTask]:  # noqa: N802: the documented name
+    def Task(self) -> type[AnyTask]:  # noqa: N802 - the documented name
         """Base class of this application's tasks."""
         return self._part("Task", self.create_task_cls)  # type: ignore[no-any-return]  # parts are of any type
 
@@ -504,16 +532,20 @@ class Celery:
 
     def subclass_with_self(
         self,
-        Class: Any,  # noqa: N803: the documented name
+        Class: Any,  # noqa: N803 - the documented name
         name: str | None = None,
         attribute: str = "app",
-        reverse: str | None = None,  # noqa: ARG002: in Celery's signature
-        keep_reduce: bool = False,  # noqa: ARG002: instances always pickle by their own rule here
+        reverse: str | None = None,  # noqa: ARG002 - in Celery's signature
+        keep_reduce: bool = False,  # noqa: ARG002 - instances always pickle by their own rule here
         **kw: Any,
     ) -> Any:
         """A subclass of a class (or of the one at an import path) with this application as an attribute."""
         base = symbol_by_name(Class)
-        return type(name or base.__name__, (base,), {attribute: self, "__module__": base.__module__, "__doc__": base.__doc__, **kw})
+        return type(
+            name or base.__name__,
+            (base,),
+            {attribute: self, "__module__": base.__module__, "__doc__": base.__doc__, **kw},
+        )
 
     # -- time and identity
 
@@ -611,7 +643,9 @@ class Celery:
         """Run `celery worker` on this application (CLI-001)."""
         argv = sys.argv[1:] if argv is None else argv
         if "worker" not in argv:
-            raise ValueError("The worker sub-command must be specified in argv.\nUse app.start() to run other commands.")
+            raise ValueError(
+                "The worker sub-command must be specified in argv.\nUse app.start() to run other commands."
+            )
         return self.start(argv)
 
     # -- pickling: what makes it, not what it made (CONF-015)
@@ -623,7 +657,7 @@ class Celery:
         """Constructor arguments of a copy. For subclasses."""
         return {
             "main": self.main,
-            "changes": {**self._preconf, **(self.conf.changes if self.conf.configured else {})},
+            "changes": {**self._preconf, **self.conf.changes},
             "loader": self.loader_cls,
             "backend": self.backend_cls,
             "amqp": self.amqp_cls,

@@ -6,6 +6,7 @@ import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from celery.brokers.url import mask, split
 from celery.exceptions import ImproperlyConfigured
@@ -38,6 +39,8 @@ def broker_urls(app: Celery, *, read: bool = False) -> list[str]:
     """Where an application sends to (or, with `read`, consumes from), in order of preference (ROUTE-038)."""
     conf = app.conf
     value = (conf.broker_read_url if read else conf.broker_write_url) or conf.broker_url
+    if isinstance(value, str) and value.startswith("sentinel://"):
+        return [value]  # its servers, joined by semicolons, are one address
     if value:
         return [_with_scheme(url, conf.broker_transport) for url in split(value)]
     if any(conf[name] for name in _SPLIT_FORM):
@@ -54,15 +57,15 @@ def is_embedded(app: Celery) -> bool:
 
 def embedded_url(app: Celery) -> str:
     """The embedded store: in `embedded_path`, under CELERY_HOME, or beside the application's top-level module."""
-    return "sqlite:///" + embedded_file(app)
+    return "sqlite:///" + quote(embedded_file(app))
 
 
 def embedded_file(app: Celery) -> str:
     """Its absolute path."""
     configured = app.conf.embedded_path
     if configured:
-        return os.path.abspath(configured)
-    home = os.environ.get("CELERY_HOME")
+        return os.path.abspath(str(configured))
+    home: str | None = os.environ.get("CELERY_HOME")
     if home:
         return os.path.join(os.path.abspath(home), EMBEDDED_FILE)
     return os.path.join(_folder_of(app.origin), EMBEDDED_FILE)
@@ -74,7 +77,7 @@ def _folder_of(module_name: str) -> str:
     location = getattr(module, "__file__", None)
     if location:
         folder = os.path.dirname(os.path.abspath(location))
-        return os.path.dirname(folder) if hasattr(module, "__path__") else folder
+        return str(os.path.dirname(folder)) if hasattr(module, "__path__") else folder
     packages = list(getattr(module, "__path__", ()))
     return os.path.dirname(os.path.abspath(packages[0])) if packages else os.getcwd()
 
@@ -84,8 +87,6 @@ def _with_scheme(url: str, transport: str | None) -> str:
 
 
 def _joined(conf: Any) -> str:
-    from urllib.parse import quote
-
     user = quote(conf.broker_user or "", safe="")
     if conf.broker_password:
         user += ":" + quote(conf.broker_password, safe="")

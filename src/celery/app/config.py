@@ -61,9 +61,16 @@ _DICT_DEFAULTS = tuple(name for name, value in DEFAULTS.items() if isinstance(va
 _BOOLEANS = frozenset(name for name, option in OPTIONS.items() if option.type == "bool")
 # Any of these, set by the user, means that there is a broker to connect to (SET-040).
 _BROKER_SETTINGS = (
-    "broker_url", "broker_read_url", "broker_write_url",
-    "broker_host", "broker_port", "broker_user", "broker_password", "broker_vhost", "broker_transport",
-)  # fmt: skip
+    "broker_url",
+    "broker_read_url",
+    "broker_write_url",
+    "broker_host",
+    "broker_port",
+    "broker_user",
+    "broker_password",
+    "broker_vhost",
+    "broker_transport",
+)
 
 
 def _built_in_defaults() -> dict[str, Any]:

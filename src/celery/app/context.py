@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 #: Headers of protocol 2 (wire.md 1.2): in `request`, but not in `request.headers`, which has the caller's own only.
 STANDARD_HEADERS = frozenset(

@@ -18,13 +18,18 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery import exceptions
+from celery.app import brokers
 from celery.brokers.pool import SenderPool
 from celery.brokers.url import mask
+from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from celery.app.base import Celery
     from celery.brokers.base import Publish, Sender
+
+logger = get_logger("celery.app")
 
 T = TypeVar("T")
 
@@ -163,3 +168,17 @@ def failover(urls: Sequence[str], strategy: str | Callable[[Sequence[str]], Iter
 def _shuffled(urls: Sequence[str]) -> Iterator[str]:
     while True:
         yield from random.sample(list(urls), len(urls))
+
+
+def open_publisher(app: Celery) -> Publisher:
+    """The way to the broker of an application, as its settings say."""
+    conf = app.conf
+    if brokers.is_embedded(app):
+        logger.info("No broker is configured: using the embedded store %s", brokers.embedded_file(app))
+    return Publisher(
+        brokers.broker_urls(app),
+        lambda url: brokers.open_sender(app, url),
+        limit=conf.broker_pool_limit,
+        acquire_timeout=conf.broker_pool_acquire_timeout,
+        strategy=conf.broker_failover_strategy,
+    )

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from celery.app.base import Celery
 
 #: Kinds of parameters that take one argument each.
-_SINGLE = frozenset({
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    inspect.Parameter.KEYWORD_ONLY,
-})  # fmt: skip
+_SINGLE = frozenset(
+    {
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    }
+)
 
 
 class Models:

@@ -80,12 +80,13 @@ class Queues(dict[str, Queue]):
         arguments = queue.queue_arguments
         if self.max_priority is not None and queue.max_priority is None and "x-max-priority" not in (arguments or {}):
             arguments = {**(arguments or {}), "x-max-priority": self.max_priority}
-        return _replace(
+        completed: Queue = _replace(
             queue,
             exchange=queue.exchange if queue.exchange.name or queue.bindings else self.default_exchange,
             routing_key=queue.routing_key or self.default_routing_key,
             queue_arguments=arguments,
         )
+        return completed
 
     def new_missing(self, name: str) -> Queue:
         """A queue nobody declared: exchange and key of the same name (ROUTE-013).
@@ -96,7 +97,7 @@ class Queues(dict[str, Queue]):
         kind = self.create_missing_queue_type or "classic"
         if kind not in QUEUE_TYPES:
             raise ValueError(
-                f"Invalid queue type {kind!r} in task_create_missing_queue_type. Valid types are 'classic' and 'quorum'."
+                f"Invalid queue type {kind!r} in task_create_missing_queue_type: it can be 'classic' or 'quorum'."
             )
         exchange = Exchange.read(self.autoexchange(name))
         if self.create_missing_queue_exchange_type:

@@ -27,13 +27,15 @@ class TaskRegistry(dict[str, "Task[..., Any]"]):
             InvalidTaskError: the task has no name.
         """
         if task.name is None:
-            raise InvalidTaskError(f"Task class {type(task).__name__!r} must specify the .name attribute: every task needs one.")
+            raise InvalidTaskError(
+                f"Task class {type(task).__name__!r} must specify the .name attribute: every task needs one."
+            )
         instance = task() if isinstance(task, type) else task
         self[instance.name] = instance
 
     def unregister(self, name: str | Task[..., Any]) -> None:
         """Take a task out, by its name or by itself. Raises NotRegistered."""
-        key = getattr(name, "name", name)
+        key: str = getattr(name, "name", name)  # type: ignore[arg-type]  # a task or its name
         try:
             del self[key]
         except KeyError:

@@ -38,7 +38,7 @@ class MapRoute:
             else:
                 self.map[key] = route
 
-    def __call__(self, name: str, *args: Any, **kwargs: Any) -> Route:  # noqa: ARG002: a router's signature
+    def __call__(self, name: str, *args: Any, **kwargs: Any) -> Route:  # noqa: ARG002 - a router's signature
         if name in self.map:
             return self._answer(self.map[name])
         for pattern, route in self.patterns.items():
@@ -79,9 +79,9 @@ class Router:
         if self.routes:
             route = self.lookup_route(name, args, kwargs, options, task_type)
             if route:
-                return cast(dict[str, Any], lpmerge(self.expand_destination(route), options))
+                return cast("dict[str, Any]", lpmerge(self.expand_destination(route), options))
         if "queue" not in options:
-            options = lpmerge(self.expand_destination(self.app.conf.task_default_queue), options)
+            options = dict(lpmerge(self.expand_destination(self.app.conf.task_default_queue), options))
         return options
 
     def expand_destination(self, route: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -111,8 +111,8 @@ class Router:
         """One router's answer: a function's, or the `route_for_task` of an object (ROUTE-009)."""
         method = getattr(router, "route_for_task", None)
         if method is not None:
-            return cast(Route, method(task, args, kwargs))
-        return cast(Route, router(task, args, kwargs, options, task=task_type))
+            return cast("Route", method(task, args, kwargs))
+        return cast("Route", router(task, args, kwargs, options, task=task_type))
 
 
 def expand_router_string(router: Any) -> Any:

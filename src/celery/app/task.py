@@ -42,9 +42,20 @@ Rest = TypeVarTuple("Rest")
 
 #: Attributes that are options of every call when set on the class.
 EXECUTION_OPTIONS = (
-    "queue", "routing_key", "exchange", "exchange_type", "priority", "expires", "serializer", "delivery_mode",
-    "compression", "time_limit", "soft_time_limit", "immediate", "mandatory",
-)  # fmt: skip
+    "queue",
+    "routing_key",
+    "exchange",
+    "exchange_type",
+    "priority",
+    "expires",
+    "serializer",
+    "delivery_mode",
+    "compression",
+    "time_limit",
+    "soft_time_limit",
+    "immediate",
+    "mandatory",
+)
 
 #: Attribute -> the setting that fills it on binding (API-024).
 _FROM_CONFIG = (
@@ -77,7 +88,7 @@ class Task(Generic[P, R]):
     Strategy: Any = "celery.worker.strategy:default"
     Request: Any = "celery.worker.request:Request"
 
-    name: str = cast(str, None)
+    name: str = cast("str", None)
     #: Check arguments when calling; None: as the app (`strict_typing`).
     typing: bool | None = None
     #: None: as often as it asks.
@@ -199,7 +210,7 @@ class Task(Generic[P, R]):
         """Run the body here, in a request of its own."""
         self.push_request(args=args, kwargs=kwargs)
         try:
-            return cast(R, self.run(*args, **kwargs))
+            return cast("R", self.run(*args, **kwargs))
         finally:
             self.pop_request()
 
@@ -302,13 +313,20 @@ class Task(Generic[P, R]):
         app = self._get_app()
         args, kwargs, options = self._prepare_call(args, kwargs, shadow, options)
         if app.conf.task_always_eager:
-            from celery.app.apply import apply_as_if_sent
-
-            return apply_as_if_sent(self, args, kwargs, task_id, link, link_error, options)
+            apply_as_if_sent = app._load("celery.app.apply:apply_as_if_sent")
+            return apply_as_if_sent(self, args, kwargs, task_id, link, link_error, options)  # type: ignore[no-any-return]  # loaded by its path
         return app.send_task(
-            self.name, args, kwargs, task_id=task_id, producer=producer, link=link, link_error=link_error,
-            result_cls=self.AsyncResult, task_type=self, **options,
-        )  # fmt: skip
+            self.name,
+            args,
+            kwargs,
+            task_id=task_id,
+            producer=producer,
+            link=link,
+            link_error=link_error,
+            result_cls=self.AsyncResult,
+            task_type=self,
+            **options,
+        )
 
     @overload
     async def aapply_async(
@@ -359,13 +377,19 @@ class Task(Generic[P, R]):
         if app.conf.task_always_eager:
             import asyncio
 
-            from celery.app.apply import apply_as_if_sent
-
+            apply_as_if_sent = app._load("celery.app.apply:apply_as_if_sent")
             return await asyncio.to_thread(apply_as_if_sent, self, args, kwargs, task_id, link, link_error, options)
         return await app.asend_task(
-            self.name, args, kwargs, task_id=task_id, link=link, link_error=link_error,
-            result_cls=self.AsyncResult, task_type=self, **options,
-        )  # fmt: skip
+            self.name,
+            args,
+            kwargs,
+            task_id=task_id,
+            link=link,
+            link_error=link_error,
+            result_cls=self.AsyncResult,
+            task_type=self,
+            **options,
+        )
 
     def _prepare_call(
         self, args: Any, kwargs: Any, shadow: str | None, options: dict[str, Any]
@@ -464,19 +488,26 @@ class Task(Generic[P, R]):
             headers: the caller's own.
             options: other options of `apply_async`.
         """
-        from celery.app.apply import apply
-
-        return apply(
-            self, args, kwargs, link=link, link_error=link_error, task_id=task_id, retries=retries, throw=throw,
-            logfile=logfile, loglevel=loglevel, headers=headers, **options,
-        )  # fmt: skip
+        return self._get_app()._load("celery.app.apply:apply")(  # type: ignore[no-any-return]  # loaded by its path
+            self,
+            args,
+            kwargs,
+            link=link,
+            link_error=link_error,
+            task_id=task_id,
+            retries=retries,
+            throw=throw,
+            logfile=logfile,
+            loglevel=loglevel,
+            headers=headers,
+            **options,
+        )
 
     # -- signatures
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature[R]:
         """A Signature of this task. `kwargs` and options by name, as of `celery.signature`."""
-        from celery.canvas.signature import signature
-
+        signature = self._get_app()._load("celery.canvas.signature:signature")
         starkwargs.setdefault("app", self.app)
         return cast("Signature[R]", signature(self, args, *starargs, **starkwargs))
 

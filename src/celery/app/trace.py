@@ -21,7 +21,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import _state, exceptions, signals, states
@@ -31,15 +30,17 @@ from celery.app.outcome import Disposition, Outbox, Outcome
 from celery.exceptions import EncodeError, Ignore, Reject, Retry
 from celery.utils.log import get_logger
 from celery.utils.saferepr import saferepr
-from celery.wire.envelope import Envelope
 from celery.wire.protocol import next_step, read_task
 from celery.wire.serializers import resolve_accept
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celery.app.base import Celery
     from celery.app.task import Task
     from celery.backends.base import Backend
     from celery.canvas.signature import Signature
+    from celery.wire.envelope import Envelope
 
 __all__ = ("TraceInfo", "build_tracer", "reset_worker_optimizations", "setup_worker_optimizations", "trace_task")
 
@@ -57,6 +58,8 @@ LOG_RETRY = "Task %(name)s[%(id)s] retry: %(exc)s"
 #: States in which nothing is stored.
 IGNORE_STATES = frozenset({states.IGNORED, states.RETRY, states.REJECTED})
 
+#: Where the base class of tasks is, and what is above it.
+_OUR_TASK = frozenset({"celery.app.task", "typing", "builtins"})
 _HOOKS = ("before_start", "on_success", "on_retry", "on_failure", "after_return")
 
 
@@ -132,7 +135,7 @@ class Tracer:
         """Make one attempt of a sync task. An async one is run on a loop of its own."""
         try:
             attempt = self.read(job, envelope, delivery_info, context)
-        except Exception as exc:  # noqa: BLE001: whatever a message does to us becomes its failure
+        except Exception as exc:  # noqa: BLE001 - whatever a message does to us becomes its failure
             return self.unreadable(job, envelope, exc)
         return self.make(attempt)
 
@@ -147,7 +150,7 @@ class Tracer:
                 import asyncio
 
                 retval = asyncio.run(retval)
-        except Exception as exc:  # noqa: BLE001: whatever a task raises is its outcome
+        except Exception as exc:  # noqa: BLE001 - whatever a task raises is its outcome
             self.in_body = False
             self.conclude(attempt, exc)
         except BaseException:
@@ -161,12 +164,12 @@ class Tracer:
         """Make one attempt of an async task, on the running loop."""
         try:
             attempt = self.read(job, envelope, delivery_info, context)
-        except Exception as exc:  # noqa: BLE001: as in run
+        except Exception as exc:  # noqa: BLE001 - as in run
             return self.unreadable(job, envelope, exc)
         try:
             self.begin(attempt)
             retval = await attempt.plan.call(*attempt.args, **attempt.kwargs)
-        except Exception as exc:  # noqa: BLE001: as in make
+        except Exception as exc:  # noqa: BLE001 - as in make
             self.conclude(attempt, exc)
         except BaseException:
             _state.pop_frame()
@@ -181,7 +184,7 @@ class Tracer:
         """What follows an attempt that was killed, or may not run: its failure, without its body."""
         try:
             attempt = self.read(job, envelope, delivery_info, context)
-        except Exception as unreadable:  # noqa: BLE001: as in run
+        except Exception as unreadable:  # noqa: BLE001 - as in run
             return self.unreadable(job, envelope, unreadable)
         _state.push_frame(attempt.plan.task, attempt.request)
         attempt.clock = time.perf_counter()
@@ -237,7 +240,7 @@ class Tracer:
             if request.callbacks or request.chain:
                 self._follow_success(attempt)
             self._record(attempt, retval)
-        except Exception as exc:  # noqa: BLE001: an unserializable value, a callback that cannot be sent
+        except Exception as exc:  # noqa: BLE001 - an unserializable value, a callback that cannot be sent
             attempt.outbox.messages.clear()  # nothing of a success that failed may follow
             self.fail(attempt, exc)
 
@@ -267,7 +270,7 @@ class Tracer:
             self._record(attempt, exc)
             if attempt.request.chain:
                 self._fail_chain(attempt, exc)
-        except Exception as error:  # noqa: BLE001: the task's own failure must be told whatever happens here
+        except Exception as error:  # noqa: BLE001 - the task's own failure must be told whatever happens here
             self._internal_error(attempt, error)
 
     def finish(self, attempt: Attempt) -> Outcome:
@@ -278,10 +281,15 @@ class Tracer:
             if signals.task_postrun.receivers:
                 request, task = attempt.request, attempt.plan.task
                 signals.task_postrun.send(
-                    sender=task, task_id=request.id, task=task, args=attempt.args, kwargs=attempt.kwargs,
-                    retval=attempt.retval, state=outcome.state,
-                )  # fmt: skip
-        except Exception as error:  # noqa: BLE001: a hook's error must not lose the outcome
+                    sender=task,
+                    task_id=request.id,
+                    task=task,
+                    args=attempt.args,
+                    kwargs=attempt.kwargs,
+                    retval=attempt.retval,
+                    state=outcome.state,
+                )
+        except Exception as error:
             if self.eager:
                 raise
             self._internal_error(attempt, error)
@@ -308,7 +316,9 @@ class Tracer:
             signature, rest = step
             self._send(attempt, app.signature(signature), (attempt.retval,), {**where, "chain": rest})
 
-    def _send(self, attempt: Attempt, signature: Signature[Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    def _send(
+        self, attempt: Attempt, signature: Signature[Any], args: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
         """What follows a worker's attempt becomes a message of its Outcome, an eager one's is applied in place."""
         if self.eager:
             attempt.request.outbox.signatures.append((signature, args, options))
@@ -358,9 +368,7 @@ class Tracer:
         if self.eager and not task.store_eager_result:
             return
         backend: Backend = task.backend
-        outcome.writes.append(
-            backend.prepare_write(request.id, value, outcome.state, outcome.traceback, request)
-        )
+        outcome.writes.append(backend.prepare_write(request.id, value, outcome.state, outcome.traceback, request))
 
     def _fail_chain(self, attempt: Attempt, exc: BaseException) -> None:
         """Steps that will now never run get the failure as theirs (wire.md 1.6)."""
@@ -368,22 +376,30 @@ class Tracer:
         for task_id in _ids_of(attempt.request.chain):
             attempt.outcome.writes.append(
                 backend.prepare_write(
-                    task_id, exc, attempt.outcome.state, attempt.outcome.traceback,
+                    task_id,
+                    exc,
+                    attempt.outcome.state,
+                    attempt.outcome.traceback,
                     Context(id=task_id, reply_to=attempt.request.reply_to, group=attempt.request.group),
-                )  # fmt: skip
+                )
             )
 
     def _settle_here(self, attempt: Attempt) -> None:
         """For a backend that only stores blockingly: send, store, and leave the rest to the worker."""
         outcome, backend = attempt.outcome, attempt.plan.task.backend
         if outcome.follow:
-            self.app.publisher.publish(outcome.follow, confirm=True, policy=dict(self.app.conf.task_publish_retry_policy))
+            self.app.publisher.publish(
+                outcome.follow, confirm=True, policy=dict(self.app.conf.task_publish_retry_policy)
+            )
         for write in outcome.writes:
             if write.task_id == attempt.request.id:
                 backend.store_result(
-                    write.task_id, attempt.exc if attempt.exc is not None else attempt.retval, outcome.state,
-                    outcome.traceback, attempt.request,
-                )  # fmt: skip
+                    write.task_id,
+                    attempt.exc if attempt.exc is not None else attempt.retval,
+                    outcome.state,
+                    outcome.traceback,
+                    attempt.request,
+                )
             else:
                 backend.store_result(write.task_id, attempt.exc, outcome.state, outcome.traceback)
         outcome.follow, outcome.writes, outcome.settled = [], [], True
@@ -394,7 +410,12 @@ class Tracer:
         task_id = envelope.headers.get("id") or envelope.properties.get("correlation_id")
         einfo = ExceptionInfo(exc, internal=True)
         outcome = Outcome(
-            job, states.FAILURE, Disposition.REJECT, summary=saferepr(exc), traceback=einfo.traceback, started=time.time()
+            job,
+            states.FAILURE,
+            Disposition.REJECT,
+            summary=saferepr(exc),
+            traceback=einfo.traceback,
+            started=time.time(),
         )
         logger.error("Received invalid task message: %s", exc, extra={"data": {"id": task_id, "exc": outcome.summary}})
         if isinstance(task_id, str):
@@ -412,9 +433,15 @@ class Tracer:
         einfo = ExceptionInfo(error, internal=True)
         if signals.task_internal_error.receivers:
             signals.task_internal_error.send(
-                sender=task, task_id=request.id, args=attempt.args, kwargs=attempt.kwargs, request=request.__dict__,
-                exception=error, traceback=error.__traceback__, einfo=einfo,
-            )  # fmt: skip
+                sender=task,
+                task_id=request.id,
+                args=attempt.args,
+                kwargs=attempt.kwargs,
+                request=request.__dict__,
+                exception=error,
+                traceback=error.__traceback__,
+                einfo=einfo,
+            )
         _log(attempt, logging.CRITICAL, LOG_INTERNAL_ERROR, einfo, description="INTERNAL ERROR", exc=saferepr(error))
         if not attempt.outcome.writes and attempt.outcome.state == states.FAILURE and request.id:
             backend: Backend = task.backend
@@ -449,9 +476,14 @@ def _finish_failure(attempt: Attempt) -> None:
         task.on_failure(exc, request.id, attempt.args, attempt.kwargs, einfo)
     if signals.task_failure.receivers:
         signals.task_failure.send(
-            sender=task, task_id=request.id, exception=exc, args=attempt.args, kwargs=attempt.kwargs,
-            traceback=einfo.tb, einfo=einfo,
-        )  # fmt: skip
+            sender=task,
+            task_id=request.id,
+            exception=exc,
+            args=attempt.args,
+            kwargs=attempt.kwargs,
+            traceback=einfo.tb,
+            einfo=einfo,
+        )
     if isinstance(exc, Reject):
         _log(attempt, logging.WARNING, LOG_REJECTED, None, exc=saferepr(exc))
     elif isinstance(exc, task.throws):
@@ -518,10 +550,11 @@ def _log(attempt: Attempt, level: int, template: str, einfo: ExceptionInfo | Non
 
 def _takes_many(task: Task[..., Any]) -> bool:
     """Whether a body takes more than one positional argument."""
-    code = getattr(getattr(task.run, "__func__", task.run), "__code__", None)
+    body = getattr(task, "_orig_run", task.run)  # an automatic retry wraps the body in one that takes anything
+    code = getattr(getattr(body, "__func__", body), "__code__", None)
     if code is None:
         return False
-    bound = 1 if getattr(task.run, "__self__", None) is not None else 0
+    bound = 1 if getattr(body, "__self__", None) is not None else 0
     return code.co_argcount - bound > 1 or bool(code.co_flags & 0x04)  # 0x04: *args
 
 
@@ -556,12 +589,16 @@ def get_actual_ignore_result(task: Task[..., Any], req: Any) -> bool:
 
 def task_has_custom(task: Task[..., Any], attr: str) -> bool:
     """Whether a subclass of Task defines the attribute itself. Looked up at call time, as integrations patch it."""
-    from celery.app.task import Task
-
-    return any(attr in cls.__dict__ for cls in type(task).__mro__ if cls is not Task and cls is not object)
+    return any(attr in cls.__dict__ for cls in type(task).__mro__ if cls.__module__ not in _OUR_TASK)
 
 
-def build_tracer(name: str, task: Task[..., Any], hostname: str | None = None, eager: bool = False, **_: Any) -> Any:
+def build_tracer(
+    name: str,  # noqa: ARG001 - in Celery's signature
+    task: Task[..., Any],
+    hostname: str | None = None,
+    eager: bool = False,
+    **_: Any,
+) -> Any:
     """A function (uuid, args, kwargs, request) that makes an attempt and gives its Outcome."""
     tracer = Tracer(task.app, hostname, eager=eager)
 
@@ -581,7 +618,7 @@ def trace_task(task: Task[..., Any], uuid: str, args: Any, kwargs: Any, request:
     return outcome
 
 
-def setup_worker_optimizations(app: Celery, hostname: str | None = None) -> None:  # noqa: ARG001: the documented signature
+def setup_worker_optimizations(app: Celery, hostname: str | None = None) -> None:  # noqa: ARG001 - the documented signature
     """Make `app` what every thread of this process falls back to."""
     app.set_current()
     app.set_default()

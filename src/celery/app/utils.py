@@ -33,9 +33,16 @@ __all__ = (
 
 # Distributions worth naming in a report, by the scheme of the address that makes us use them.
 _DRIVERS = {
-    "redis": "redis", "rediss": "redis", "sentinel": "redis", "db": "sqlalchemy", "mongodb": "pymongo", "sqs": "boto3",
-    "memcached": "pymemcache", "cache": "pymemcache", "confluentkafka": "confluent-kafka",
-}  # fmt: skip
+    "redis": "redis",
+    "rediss": "redis",
+    "sentinel": "redis",
+    "db": "sqlalchemy",
+    "mongodb": "pymongo",
+    "sqs": "boto3",
+    "memcached": "pymemcache",
+    "cache": "pymemcache",
+    "confluentkafka": "confluent-kafka",
+}
 
 
 def appstr(app: Any) -> str:
@@ -183,17 +190,19 @@ def bugreport(app: Any) -> str:
         *(f"{name}:{_version(name)}" for name in drivers),
     ]
     architecture = ", ".join(filter(None, platform.architecture()))
-    return "\n".join((
-        "",
-        f"software -> {' '.join(versions)}",
-        f"platform -> system:{platform.system()} arch:{architecture}",
-        f"            kernel version:{platform.release()} imp:{platform.python_implementation()}",
-        f"loader   -> {qualname(app.loader.__class__)}",
-        f"settings -> transport:{schemes[0]} results:{sanitize_url(backend)}",
-        "",
-        app.conf.humanize(),
-        "",
-    ))  # fmt: skip
+    return "\n".join(
+        (
+            "",
+            f"software -> {' '.join(versions)}",
+            f"platform -> system:{platform.system()} arch:{architecture}",
+            f"            kernel version:{platform.release()} imp:{platform.python_implementation()}",
+            f"loader   -> {qualname(app.loader.__class__)}",
+            f"settings -> transport:{schemes[0]} results:{sanitize_url(backend)}",
+            "",
+            app.conf.humanize(),
+            "",
+        )
+    )
 
 
 def _version(distribution: str) -> str:

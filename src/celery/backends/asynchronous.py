@@ -15,13 +15,13 @@ from __future__ import annotations
 import abc
 import threading
 import time
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from celery import states
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Iterable
 
     from celery.backends.base import Backend
 
@@ -186,7 +186,7 @@ class ResultHub:
                     elif time.monotonic() - idle_since >= self.LINGER:
                         self._watcher = None
                         return
-        except Exception as exc:  # noqa: BLE001: whatever ends the thread must reach those who wait on it
+        except Exception as exc:  # noqa: BLE001 - whatever ends the thread must reach those who wait on it
             with self._lock:
                 self._watcher = None
                 waiters = [waiter for waiters in self._waiting.values() for waiter in waiters]

@@ -22,16 +22,17 @@ from __future__ import annotations
 import datetime
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import states
 from celery.backends.asynchronous import Meta, PollingWatcher, ResultHub, Watcher
 from celery.brokers.base import ResultWrite
-from celery.exceptions import ImproperlyConfigured, TimeoutError  # noqa: A004: the documented name
+from celery.exceptions import ImproperlyConfigured, TimeoutError  # noqa: A004 - the documented name
 from celery.wire import compression, errors, results, serializers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
     from celery.app.base import Celery
 
 #: Prefixes of keys (API-063).
@@ -222,7 +223,7 @@ class Backend:
         traceback: str | None = None,
         request: Any = None,
         store_result: bool = True,
-        call_errbacks: bool = True,  # noqa: ARG002: in Celery's signature; callbacks follow an Outcome here
+        call_errbacks: bool = True,  # noqa: ARG002 - in Celery's signature; callbacks follow an Outcome here
         state: str = states.FAILURE,
     ) -> None:
         """Store a failure. Error callbacks are sent by whoever settles the attempt, not from here."""
@@ -396,7 +397,7 @@ class Backend:
         task_id: str,
         timeout: float | None = None,
         interval: float = 0.5,
-        no_ack: bool = True,  # noqa: ARG002: in Celery's signature, without a meaning for stores
+        no_ack: bool = True,  # noqa: ARG002 - in Celery's signature, without a meaning for stores
         on_interval: Callable[[], Any] | None = None,
         on_message: Callable[[Meta], Any] | None = None,
     ) -> Meta:
@@ -469,7 +470,7 @@ class Backend:
     def ensure_chords_allowed(self) -> None:
         """Raise NotImplementedError where chords cannot work."""
 
-    def exception_safe_to_retry(self, exc: BaseException) -> bool:  # noqa: ARG002: a hook
+    def exception_safe_to_retry(self, exc: BaseException) -> bool:  # noqa: ARG002 - a hook
         """Whether an error of the store may go away by trying again (`result_backend_always_retry`)."""
         return False
 
@@ -571,7 +572,7 @@ class KeyValueStoreBackend(Backend):
             self._set_with_state(key, self.encode(self.make_record(task_id, result, state, traceback, request)), state)
         return result
 
-    def _set_with_state(self, key: str, value: bytes, state: str) -> None:  # noqa: ARG002: for stores where failures expire apart
+    def _set_with_state(self, key: str, value: bytes, state: str) -> None:  # noqa: ARG002 - for stores where failures expire apart
         self.set(key, value)
 
     def _get_task_meta_for(self, task_id: str) -> Meta:
@@ -612,14 +613,14 @@ class DisabledBackend(Backend):
     async def write(self, batch: Sequence[ResultWrite]) -> None:
         """Results go nowhere, by configuration."""
 
-    def store_result(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002: nothing is stored
+    def store_result(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - nothing is stored
         """Results go nowhere, by configuration."""
         return None
 
     def ensure_chords_allowed(self) -> None:
         raise NotImplementedError("Starting chords requires a result backend to be configured.")
 
-    def as_uri(self, include_password: bool = False) -> str:  # noqa: ARG002: there is none
+    def as_uri(self, include_password: bool = False) -> str:  # noqa: ARG002 - there is none
         return "disabled://"
 
     def _is_disabled(self, *args: Any, **kwargs: Any) -> Any:

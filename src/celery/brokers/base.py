@@ -254,7 +254,7 @@ class Receiver(abc.ABC):
                 delivers again what was not applied.
         """
 
-    def share(self, backend: object) -> bool:  # noqa: ARG002: most brokers share with no backend
+    def share(self, backend: object) -> bool:  # noqa: ARG002 - most brokers share with no backend
         """Whether this receiver will store the results of that backend inside `settle`: same server, same
         transaction. Asked once, before `open`; a driver that agrees knows its sister among the backends.
         """

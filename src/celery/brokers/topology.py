@@ -16,11 +16,13 @@ The default exchange "" needs no binding: its routing key is the name of a queue
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Exchange(msgspec.Struct, frozen=True, array_like=True):
@@ -128,17 +130,14 @@ class Queue(msgspec.Struct, frozen=True, array_like=True):
 
     def declared_arguments(self) -> dict[str, Any]:
         """The arguments as RabbitMQ takes them: `x-expires` and the like, in milliseconds."""
-        arguments = dict(self.queue_arguments or {})
-        for name, value in (
+        named = (
             ("x-expires", self.expires and int(self.expires * 1000)),
             ("x-message-ttl", None if self.message_ttl is None else int(self.message_ttl * 1000)),
             ("x-max-length", self.max_length),
             ("x-max-length-bytes", self.max_length_bytes),
             ("x-max-priority", self.max_priority),
-        ):
-            if value is not None:
-                arguments[name] = value
-        return arguments
+        )
+        return {**(self.queue_arguments or {}), **{name: value for name, value in named if value is not None}}
 
 
 def matches(

@@ -1,0 +1,100 @@
+"""kombu's connections and producers, for code that brings or wants them (API-016).
+
+Nothing of ours uses these: our own way to the broker is `celery.app.publisher`. kombu is imported on first use.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from celery.app import brokers
+from celery.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from celery.app.base import Celery
+    from celery.brokers.base import Publish
+
+#: Schemes that kombu has no transport for.
+_OURS_ALONE = ("sqlite",)
+
+
+def connection(app: Celery, url: str | None = None, *, read: bool = False, **options: Any) -> Any:
+    """A kombu connection to the application's broker, not yet connected.
+
+    Args:
+        app: the application.
+        url: another broker than the configured one.
+        read: to the one that is consumed from.
+        options: of kombu.Connection.
+
+    Raises:
+        ImproperlyConfigured: the broker is one that kombu does not know (SQLite).
+    """
+    from kombu.connection import Connection
+
+    urls = [url] if url else brokers.broker_urls(app, read=read)
+    for each in urls:
+        scheme = each.partition("://")[0]
+        if scheme in _OURS_ALONE:
+            raise ImproperlyConfigured(
+                f"kombu has no transport {scheme!r}, so there is no kombu connection to this broker. Send and consume "
+                "through the application (apply_async, the worker), or use Redis or RabbitMQ."
+            )
+    conf = app.conf
+    options.setdefault("transport_options", dict(conf.broker_transport_options or {}))
+    options.setdefault("connect_timeout", conf.broker_connection_timeout)
+    options.setdefault("ssl", conf.broker_use_ssl)
+    make: Any = Connection  # kombu is untyped
+    return make(urls if len(urls) > 1 else urls[0], **options)
+
+
+@contextmanager
+def acquired_producer(app: Celery, producer: Any = None) -> Iterator[Any]:
+    """A kombu producer: the one given, or one of kombu's pool for the application's broker."""
+    if producer is not None:
+        yield producer
+        return
+    from kombu import pools
+
+    with pools.producers[connection(app)].acquire(block=True) as found:
+        yield found
+
+
+def publish(message: Publish, producer: Any, over: Any) -> None:
+    """Send a message of ours through a kombu producer, or over a kombu connection."""
+    from kombu.messaging import Producer
+
+    envelope = message.envelope
+    make: Any = Producer  # kombu is untyped
+    sender = producer if producer is not None else make(over)
+    sender.publish(
+        envelope.body,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        headers=dict(envelope.headers),
+        content_type=envelope.content_type,
+        content_encoding=envelope.content_encoding,
+        serializer=None,
+        declare=[_as_kombu(message)] if message.queue is not None else [],
+        **envelope.properties,
+    )
+
+
+def _as_kombu(message: Publish) -> Any:
+    from kombu.entity import Exchange, Queue
+
+    queue = message.queue
+    assert queue is not None
+    make_exchange: Any = Exchange  # kombu is untyped
+    make_queue: Any = Queue
+    exchange = make_exchange(queue.exchange.name, queue.exchange.type, durable=queue.exchange.durable)
+    return make_queue(
+        queue.name,
+        exchange,
+        routing_key=queue.routing_key,
+        durable=queue.durable,
+        queue_arguments=queue.declared_arguments(),
+    )

@@ -1,0 +1,85 @@
+"""From a call to a result and a message: the first steps of the road (API-012..015)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from celery import _state
+from celery.exceptions import AlwaysEagerIgnored
+from celery.utils.uniqueid import uuid
+
+if TYPE_CHECKING:
+    from celery.app.base import Celery
+    from celery.brokers.base import Publish
+    from celery.result import AsyncResult
+
+#: What a task that is registered here sets for calls by name.
+_TASK_OPTIONS = [
+    "queue",
+    "routing_key",
+    "exchange",
+    "exchange_type",
+    "priority",
+    "expires",
+    "serializer",
+    "delivery_mode",
+    "compression",
+    "time_limit",
+    "soft_time_limit",
+    "ignore_result",
+]
+
+
+def prepare(
+    app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, Any]
+) -> tuple[AsyncResult[Any], Publish]:
+    """The result of a call and its message, ready to be sent. See `Celery.send_task`.
+
+    Inside a task, the running one becomes the parent, and remembers the result among its children.
+    """
+    task_type = options.pop("task_type", None)
+    result_cls = options.pop("result_cls", None) or app.AsyncResult
+    task_id = options.pop("task_id", None) or uuid()
+    if task_type is None:
+        options = _with_task_defaults(app, name, options)
+        if app.conf.task_always_eager:
+            warnings.warn(
+                "task_always_eager has no effect on send_task: the task is sent.", AlwaysEagerIgnored, stacklevel=4
+            )
+    callbacks, errbacks = options.pop("link", None), options.pop("link_error", None)
+    options["callbacks"] = _as_list(callbacks)
+    options["errbacks"] = _as_list(errbacks)
+    frame = _state.worker_frame()
+    if frame is not None:
+        parent = frame.request
+        if options.get("root_id") is None:
+            options["root_id"] = parent.root_id or parent.id
+        if options.get("parent_id") is None:
+            options["parent_id"] = parent.id
+        if app.conf.task_inherit_parent_priority and options.get("priority") is None:
+            options["priority"] = (parent.delivery_info or {}).get("priority")
+    ignore_result = options.get("ignore_result")
+    message = app.amqp.message(task_id, name, args, kwargs, options, task_type)
+    if not ignore_result:
+        app.backend.on_task_call(options.get("producer"), task_id)
+    result = result_cls(task_id)
+    result.ignored = bool(ignore_result)
+    if frame is not None and options.get("add_to_parent", True) and frame.task.trail:
+        frame.request.children.append(result)
+    return result, message
+
+
+def _with_task_defaults(app: Celery, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What a task that happens to be registered here has set for its calls; an explicit None clears a limit."""
+    known = app._registration.tasks.get(name)
+    if known is None:
+        return options
+    set_by_task = {option: value for option in _TASK_OPTIONS if (value := getattr(known, option, None)) is not None}
+    return {**set_by_task, **options}
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    if value is None:
+        return None
+    return list(value) if isinstance(value, (list, tuple)) else [value]
