@@ -77,8 +77,8 @@ def test_the_request_says_that_it_is_eager(app):
     def look(self):
         request = self.request
         return (
-            request.is_eager, request.called_directly, request.delivery_info["is_eager"], request.headers, request.tenant,
-            request.root_id, request.retries,
+            request.is_eager, request.called_directly, request.delivery_info["is_eager"], request.headers,
+            request.tenant, request.root_id, request.retries,
         )  # fmt: skip
 
     found = look.apply(headers={"tenant": "a"}, task_id="i", retries=2).get()

@@ -162,7 +162,7 @@ def test_pickle_carries_models_as_they_are(app):
 
 
 def test_an_annotation_that_cannot_be_resolved_is_named(app):
-    @app.task(pydantic=True, name="unresolved")
+    @app.task(pydantic=True, name="unresolved", shared=False)  # else every later application would try it
     def work(order: Missing): ...  # noqa: F821 - the point
 
     with pytest.raises(ImproperlyConfigured, match=r"unresolved.*'Missing'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import inspect
 import pickle
 
 import pytest
@@ -62,6 +63,17 @@ def test_a_task_of_the_main_module_is_named_after_the_application(app):
 
     script.__module__ = "__main__"
     assert app.task(script).name == "w.script"
+
+
+def test_a_task_shows_the_signature_of_its_body(app):
+    @app.task
+    def add(x: int, y: int = 2) -> int: ...
+
+    @app.task(bind=True)
+    def bound(self, x): ...
+
+    assert str(inspect.signature(app.tasks[add.name])) == "(x: 'int', y: 'int' = 2) -> 'int'"
+    assert str(inspect.signature(app.tasks[bound.name])) == "(x)"
 
 
 def test_a_task_pickles_by_name():

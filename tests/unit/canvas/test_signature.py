@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery import Celery, Signature, maybe_signature, signature, signals
+from celery import Celery, Signature, maybe_signature, signals, signature
 from celery.canvas import subtask
 from celery.exceptions import NotRegistered
 from celery.wire import serializers
