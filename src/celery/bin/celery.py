@@ -36,6 +36,7 @@ COMMANDS = {
     "worker": "celery.bin.worker:worker",
 }
 PLUGINS = "celery.commands"
+NO = frozenset({"0", "f", "false", "n", "no", "off"})
 
 
 class CommandGroup(click.Group):
@@ -73,6 +74,15 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except ImproperlyConfigured as exc:
             raise click.ClickException(str(exc)) from exc
+
+
+class Switch(click.Option):
+    """A flag that its environment variable sets, whatever it holds: words that say no are the exception."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Read."""
+        value = super().resolve_envvar_value(ctx)
+        return value and ("0" if value.strip().lower() in NO else "1")
 
 
 def _plugins() -> dict[str, EntryPoint]:
@@ -127,10 +137,12 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "--workdir", type=click.Path(exists=True, file_okay=False), is_eager=True, callback=_change_directory,
     help="Directory to change to before anything else.",
 )  # fmt: skip
-@click.option("-C", "--no-color", envvar=["NO_COLOR"], is_flag=True, help="No colours.")
+@click.option("-C", "--no-color", cls=Switch, envvar=["NO_COLOR"], is_flag=True, help="No colours.")
 @click.option("-q", "--quiet", is_flag=True, help="Print less.")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="The version.")
-@click.option("--skip-checks", envvar=["SKIP_CHECKS"], is_flag=True, help="Skip the system checks of Django.")
+@click.option(
+    "--skip-checks", cls=Switch, envvar=["SKIP_CHECKS"], is_flag=True, help="Skip the system checks of Django."
+)
 @click.pass_context
 def celery(
     ctx: click.Context,

@@ -122,6 +122,14 @@ def test_global_options_reach_the_application_through_the_environment(invoke, mo
     assert os.environ[variable] == "memory://"
 
 
+@pytest.mark.parametrize(("value", "exported"), [("please", "true"), ("1", "true"), ("no", ""), ("", "")])
+def test_a_flag_can_be_set_by_any_word_in_the_environment(invoke, monkeypatch, value, exported):
+    monkeypatch.setenv("CELERY_SKIP_CHECKS", "")
+    monkeypatch.setenv("SKIP_CHECKS", value)
+    assert invoke("settings").exit_code == 0
+    assert os.environ["CELERY_SKIP_CHECKS"] == exported
+
+
 def test_skipping_checks_is_exported(invoke, monkeypatch):
     monkeypatch.setenv("CELERY_SKIP_CHECKS", "")
     invoke("--skip-checks", "settings")
