@@ -10,6 +10,7 @@ import time
 import uuid
 
 import pytest
+import uvloop
 
 from celery import exceptions
 from celery.brokers.amqp import Receiver, Sender, frames, messages
@@ -89,6 +90,20 @@ async def test_prefetch_bounds_what_is_in_our_hands_and_can_grow(rabbitmq_url, s
         await settle(receiver, held[1:2])
         assert ids(await take(receiver, 1)) == ["d"]
         assert ids(held) == ["a", "b", "c"]
+
+
+def test_a_receiver_runs_on_uvloop_too(rabbitmq_url, sender, queue):
+    send(sender, queue, "a")
+
+    async def scenario():
+        async with receiver_of(rabbitmq_url, queue) as receiver:
+            await settle(receiver, await take(receiver, 1), Verdict.REQUEUE)
+            (again,) = await take(receiver, 1)
+            assert ids([again]) == ["a"]
+            assert await settle(receiver, [again]) == []
+
+    uvloop.run(scenario())
+    assert sender.length(queue.name) == 0
 
 
 async def test_acknowledging_around_a_running_task_keeps_it(rabbitmq_url, sender, queue):
