@@ -83,9 +83,7 @@ class Fleet:
 
     def ask(self, command, **arguments):
         """The worker's reply to a command."""
-        (reply,) = self.app.control.broadcast(
-            command, arguments, reply=True, destination=[self.node], timeout=SOON
-        )
+        (reply,) = self.app.control.broadcast(command, arguments, reply=True, destination=[self.node], timeout=SOON)
         return reply[self.node]
 
     def send(self, name, *args, **options):

