@@ -11,6 +11,7 @@ NESTING = 5
 
 #: Files that may be longer, each with its own ceiling and the reason.
 LONGER_FILES: dict[str, tuple[int, str]] = {
+    "celery/app/base.py": (750, "the documented surface of Celery is one class; it delegates"),
     "celery/app/task.py": (750, "the documented surface of Task is one class"),
     "celery/backends/base.py": (750, "the base class that third-party backends derive from"),
     "celery/result.py": (750, "AsyncResult, ResultSet and GroupResult share one page of documentation"),

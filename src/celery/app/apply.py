@@ -11,8 +11,9 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from celery import _state, states
+from celery.app.attempt import Attempt
 from celery.app.context import Context
-from celery.app.trace import Attempt, Tracer
+from celery.app.trace import Tracer
 from celery.exceptions import Retry
 from celery.result import EagerResult
 from celery.utils.uniqueid import uuid

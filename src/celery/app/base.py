@@ -49,12 +49,9 @@ __all__ = ("Celery",)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Options of a call that say where in a workflow it stands; set from the running task when not given (API-015).
-_NOT_GIVEN: Any = object()
-
 
 class Celery:
-    """A Celery application.
+    """A Celery application: the documented surface of one class, hence the length of this file; it delegates.
 
     Args:
         main: name to use instead of `__main__` in task names.
@@ -125,14 +122,12 @@ class Celery:
         self.finalized = False
         #: The module that created the application: the embedded store is beside its top-level package.
         self.origin: str = sys._getframe(1).f_globals.get("__name__", "__main__")
-        self.user_options: dict[str, set[Any]] = {"worker": set(), "beat": set(), "events": set(), "preload": set()}
+        self.user_options: dict[str, set[Any]] = {name: set() for name in ("worker", "beat", "events", "preload")}
         self.steps = {"worker": set(), "consumer": set()}
 
         self._config_source = config_source
         self._config_source_silent = config_source_silent
-        self._registration = Registration(
-            self, tasks if isinstance(tasks, TaskRegistry) else instantiate(tasks or self.registry_cls)
-        )
+        self._registration = Registration(self, instantiate(tasks or self.registry_cls))
         self._lock = threading.RLock()
         self._local = threading.local()
         self._parts: dict[str, Any] = {}

@@ -99,16 +99,17 @@ class Registration:
             body = models.wrap()
             options["_dump_call"] = functools.partial(models.dump_call, bound=bind)
         parent = base or app.Task
+        run = body if bind else staticmethod(body)
         attributes = {
             "name": name,
-            "run": body if bind else staticmethod(body),
+            "run": run,
             "_decorated": True,
             "_function": fun,
             "__doc__": fun.__doc__,
             "__module__": fun.__module__,
             "__annotations__": getattr(fun, "__annotations__", {}),
             "__header__": staticmethod(fun),
-            "__wrapped__": body,
+            "__wrapped__": run,
             "is_async": is_coroutine_function(fun),
             "abstract": False,
             **options,

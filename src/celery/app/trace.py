@@ -24,6 +24,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import _state, exceptions, signals, states
+from celery.app.attempt import Attempt, Plan, ids_of, takes_many
+from celery.app.attempt import task_has_custom as task_has_custom
 from celery.app.context import Context, custom_headers
 from celery.app.einfo import ExceptionInfo
 from celery.app.outcome import Disposition, Outbox, Outcome
@@ -57,52 +59,6 @@ LOG_RETRY = "Task %(name)s[%(id)s] retry: %(exc)s"
 
 #: States in which nothing is stored.
 IGNORE_STATES = frozenset({states.IGNORED, states.RETRY, states.REJECTED})
-
-#: Where the base class of tasks is, and what is above it.
-_OUR_TASK = frozenset({"celery.app.task", "typing", "builtins"})
-_HOOKS = ("before_start", "on_success", "on_retry", "on_failure", "after_return")
-
-
-class Plan(NamedTuple):
-    """What running a task takes."""
-
-    task: Task[..., Any]
-    #: Bypasses Task.__call__ unless a subclass has its own (API-041).
-    call: Any
-    is_async: bool
-    #: Hooks that a subclass defines.
-    custom: frozenset[str]
-    settles_here: bool
-
-    @classmethod
-    def of(cls, task: Task[..., Any]) -> Plan:
-        """Look a task up."""
-        own_call = task_has_custom(task, "__call__")
-        return cls(
-            task,
-            task if own_call else task.run,
-            task.is_async,
-            frozenset(name for name in _HOOKS if task_has_custom(task, name)),
-            not task.backend.async_writer,
-        )
-
-
-class Attempt:
-    """One call of a task, while it lasts."""
-
-    __slots__ = ("args", "clock", "einfo", "exc", "kwargs", "outbox", "outcome", "plan", "request", "retval")
-
-    def __init__(self, plan: Plan, request: Context, args: Any, kwargs: Any, job: int, outbox: Outbox) -> None:
-        self.plan = plan
-        self.request = request
-        self.args = args
-        self.kwargs = kwargs
-        self.outbox = outbox
-        self.outcome = Outcome(job, states.SUCCESS)
-        self.retval: Any = None
-        self.exc: BaseException | None = None
-        self.einfo: ExceptionInfo | None = None
-        self.clock = 0.0
 
 
 class Tracer:
@@ -224,6 +180,8 @@ class Tracer:
         _state.push_frame(task, request)
         attempt.outcome.started = time.time()
         attempt.clock = time.perf_counter()
+        if attempt.plan.settles_here and task.track_started and not self.eager:
+            self._store_started(attempt)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(
                 sender=task, task_id=request.id, task=task, args=attempt.args, kwargs=attempt.kwargs
@@ -334,7 +292,7 @@ class Tracer:
         for item in request.errbacks:
             errback = self.app.signature(item)
             known = self.app.tasks.get(errback.task)
-            if known is None or not _takes_many(known):
+            if known is None or not takes_many(known):
                 self._send(attempt, errback, (request.id,), where)
                 continue
             try:
@@ -373,7 +331,7 @@ class Tracer:
     def _fail_chain(self, attempt: Attempt, exc: BaseException) -> None:
         """Steps that will now never run get the failure as theirs (wire.md 1.6)."""
         backend: Backend = attempt.plan.task.backend
-        for task_id in _ids_of(attempt.request.chain):
+        for task_id in ids_of(attempt.request.chain):
             attempt.outcome.writes.append(
                 backend.prepare_write(
                     task_id,
@@ -383,6 +341,13 @@ class Tracer:
                     Context(id=task_id, reply_to=attempt.request.reply_to, group=attempt.request.group),
                 )
             )
+
+    def _store_started(self, attempt: Attempt) -> None:
+        """For a backend that only stores blockingly; elsewhere the worker stores STARTED, for a task that lasts."""
+        task, request = attempt.plan.task, attempt.request
+        if not get_actual_ignore_result(task, request):
+            value = {"pid": os.getpid(), "hostname": self.hostname}
+            task.backend.store_result(request.id, value, states.STARTED, None, request)
 
     def _settle_here(self, attempt: Attempt) -> None:
         """For a backend that only stores blockingly: send, store, and leave the rest to the worker."""
@@ -548,29 +513,6 @@ def _log(attempt: Attempt, level: int, template: str, einfo: ExceptionInfo | Non
     logger.log(level, template, context, exc_info=einfo.exc_info if einfo else None, extra={"data": context})
 
 
-def _takes_many(task: Task[..., Any]) -> bool:
-    """Whether a body takes more than one positional argument."""
-    body = getattr(task, "_orig_run", task.run)  # an automatic retry wraps the body in one that takes anything
-    code = getattr(getattr(body, "__func__", body), "__code__", None)
-    if code is None:
-        return False
-    bound = 1 if getattr(body, "__self__", None) is not None else 0
-    return code.co_argcount - bound > 1 or bool(code.co_flags & 0x04)  # 0x04: *args
-
-
-def _ids_of(chain: Any) -> list[str]:
-    """Ids that clients may be waiting for, of steps that will not run; those of chord bodies too."""
-    found = []
-    for step in chain or ():
-        options = step.get("options") or {}
-        if options.get("task_id"):
-            found.append(options["task_id"])
-        body = (step.get("kwargs") or {}).get("body") if step.get("subtask_type") == "chord" else None
-        if body:
-            found.extend(_ids_of([body]))
-    return found
-
-
 # -- documented names
 
 
@@ -585,11 +527,6 @@ def get_actual_ignore_result(task: Task[..., Any], req: Any) -> bool:
     """Whether the call's result is unwanted: the call's own word, else the task's."""
     wanted = req.ignore_result if req is not None else None
     return bool(task.ignore_result if wanted is None else wanted)
-
-
-def task_has_custom(task: Task[..., Any], attr: str) -> bool:
-    """Whether a subclass of Task defines the attribute itself. Looked up at call time, as integrations patch it."""
-    return any(attr in cls.__dict__ for cls in type(task).__mro__ if cls.__module__ not in _OUR_TASK)
 
 
 def build_tracer(

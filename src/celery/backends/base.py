@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery import states
 from celery.backends.asynchronous import Meta, PollingWatcher, ResultHub, Watcher
 from celery.brokers.base import ResultWrite
-from celery.exceptions import ImproperlyConfigured, TimeoutError  # noqa: A004 - the documented name
+from celery.brokers.url import mask
+from celery.exceptions import ImproperlyConfigured, TaskRevokedError, TimeoutError  # noqa: A004 - the documented name
 from celery.wire import compression, errors, results, serializers
 
 if TYPE_CHECKING:
@@ -239,8 +240,6 @@ class Backend:
         state: str = states.REVOKED,
     ) -> None:
         """Store REVOKED with TaskRevokedError(reason)."""
-        from celery.exceptions import TaskRevokedError
-
         if store_result:
             self.store_result(task_id, TaskRevokedError(reason), state, request=request)
 
@@ -462,8 +461,6 @@ class Backend:
 
     def as_uri(self, include_password: bool = False) -> str:
         """The URL, for people: with the password masked unless asked."""
-        from celery.brokers.url import mask
-
         url = self.url or ""
         return url if include_password else mask(url)
 

@@ -1,0 +1,88 @@
+"""What an attempt is made of: the task, looked up once per process, and one call of it while it lasts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery import states
+from celery.app.outcome import Outcome
+
+if TYPE_CHECKING:
+    from celery.app.context import Context
+    from celery.app.einfo import ExceptionInfo
+    from celery.app.outcome import Outbox
+    from celery.app.task import Task
+
+#: Where the base class of tasks is, and what is above it.
+_OUR_TASK = frozenset({"celery.app.task", "typing", "builtins"})
+_HOOKS = ("before_start", "on_success", "on_retry", "on_failure", "after_return")
+
+
+class Plan(NamedTuple):
+    """What running a task takes."""
+
+    task: Task[..., Any]
+    #: Bypasses Task.__call__ unless a subclass has its own (API-041).
+    call: Any
+    is_async: bool
+    #: Hooks that a subclass defines.
+    custom: frozenset[str]
+    settles_here: bool
+
+    @classmethod
+    def of(cls, task: Task[..., Any]) -> Plan:
+        """Look a task up."""
+        own_call = task_has_custom(task, "__call__")
+        return cls(
+            task,
+            task if own_call else task.run,
+            task.is_async,
+            frozenset(name for name in _HOOKS if task_has_custom(task, name)),
+            not task.backend.async_writer,
+        )
+
+
+class Attempt:
+    """One call of a task, while it lasts."""
+
+    __slots__ = ("args", "clock", "einfo", "exc", "kwargs", "outbox", "outcome", "plan", "request", "retval")
+
+    def __init__(self, plan: Plan, request: Context, args: Any, kwargs: Any, job: int, outbox: Outbox) -> None:
+        self.plan = plan
+        self.request = request
+        self.args = args
+        self.kwargs = kwargs
+        self.outbox = outbox
+        self.outcome = Outcome(job, states.SUCCESS)
+        self.retval: Any = None
+        self.exc: BaseException | None = None
+        self.einfo: ExceptionInfo | None = None
+        self.clock = 0.0
+
+
+def task_has_custom(task: Task[..., Any], attr: str) -> bool:
+    """Whether a subclass of Task defines the attribute itself. Looked up at call time, as integrations patch it."""
+    return any(attr in cls.__dict__ for cls in type(task).__mro__ if cls.__module__ not in _OUR_TASK)
+
+
+def takes_many(task: Task[..., Any]) -> bool:
+    """Whether a body takes more than one positional argument."""
+    body = getattr(task, "_orig_run", task.run)  # an automatic retry wraps the body in one that takes anything
+    code = getattr(getattr(body, "__func__", body), "__code__", None)
+    if code is None:
+        return False
+    bound = 1 if getattr(body, "__self__", None) is not None else 0
+    return code.co_argcount - bound > 1 or bool(code.co_flags & 0x04)  # 0x04: *args
+
+
+def ids_of(chain: Any) -> list[str]:
+    """Ids that clients may be waiting for, of steps that will not run; those of chord bodies too."""
+    found = []
+    for step in chain or ():
+        options = step.get("options") or {}
+        if options.get("task_id"):
+            found.append(options["task_id"])
+        body = (step.get("kwargs") or {}).get("body") if step.get("subtask_type") == "chord" else None
+        if body:
+            found.extend(ids_of([body]))
+    return found
