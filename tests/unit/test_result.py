@@ -7,6 +7,7 @@ import copy
 import datetime
 import pickle
 import threading
+import traceback
 
 import pytest
 
@@ -248,6 +249,52 @@ def test_extended_records_tell_about_the_run(tmp_path):
 
         done = app.AsyncResult(add.apply((1,), {"y": 2}, task_id="b").id)
         assert (done.name, done.args, done.kwargs, done.retries) == (add.name, [1], {"y": 2}, 0)
+
+
+def test_remote_tracebacks_are_raised_with_the_error(app, finish):
+    def broken_function_of_the_task():
+        raise ValueError("far away")
+
+    try:
+        broken_function_of_the_task()
+    except ValueError as exc:
+        finish("a", exc, states.FAILURE, traceback="".join(traceback.format_exception(exc)))
+    app.conf.task_remote_tracebacks = True
+    with pytest.raises(ValueError, match="far away") as caught:
+        app.AsyncResult("a").get(timeout=BOUND)
+    assert "broken_function_of_the_task" in [frame.name for frame in traceback.extract_tb(caught.tb)]
+
+
+def test_reading_results_that_eager_mode_does_not_store_warns(app):
+    app.conf.task_always_eager = True
+    with pytest.warns(RuntimeWarning, match="task_store_eager_result"):
+        assert app.AsyncResult("a").state == states.PENDING
+
+
+def test_revoking_tells_all_workers(app):
+    seen = []
+
+    class Control:
+        def __init__(self, app): ...
+
+        def revoke(self, ids, **options):
+            seen.append((ids, options["terminate"], options["signal"], options["reply"]))
+
+        def revoke_by_stamped_headers(self, headers, **options):
+            seen.append((headers, options["terminate"], options["signal"], options["reply"]))
+
+    with Celery("controlled", broker="memory://", control=Control) as controlled:
+        a, b = controlled.AsyncResult("a"), controlled.AsyncResult("b")
+        a.revoke()
+        asyncio.run(a.arevoke(terminate=True, signal="KILL"))
+        controlled.ResultSet([a, b]).revoke(wait=True)
+        a.revoke_by_stamped_headers({"team": "red"})
+    assert seen == [
+        ("a", False, None, False),
+        ("a", True, "KILL", False),
+        (["a", "b"], False, None, True),
+        ({"team": "red"}, False, None, False),
+    ]
 
 
 # -- the tasks that a task sent

@@ -48,6 +48,8 @@ class Signature(dict[str, Any], Generic[R]):
         ex: more options.
     """
 
+    __module__ = "celery.canvas"  # where pickles of 5.7 have it, and look for it
+
     #: Kinds of composed signatures, by `subtask_type`.
     TYPES: ClassVar[dict[str, type[Signature[Any]]]] = {}
 
@@ -473,6 +475,9 @@ def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
     if isinstance(varies, Mapping):
         return Signature.from_dict(varies, app=app)
     return Signature(varies, *args, **kwargs)
+
+
+signature.__module__ = "celery.canvas"  # as of Signature: pickles name it
 
 
 def maybe_signature(d: Any, app: Celery | None = None, clone: bool = False) -> Signature[Any] | None:

@@ -289,7 +289,7 @@ class ResultSet(ResultBase, Generic[R]):
 
     async def aget(
         self,
-        timeout: float | None = None,  # noqa: ASYNC109 - as of get()
+        timeout: float | None = None,
         propagate: bool = True,
         callback: Callback | None = None,
         on_message: Callable[[Meta], Any] | None = None,
@@ -334,7 +334,7 @@ class ResultSet(ResultBase, Generic[R]):
 
     async def _await_record(
         self,
-        timeout: float | None,  # noqa: ASYNC109 - as of get()
+        timeout: float | None,
         on_message: Callable[[Meta], Any] | None = None,
     ) -> None:
         await self.aget(timeout, propagate=False, on_message=on_message)

@@ -194,7 +194,7 @@ class AsyncResult(ResultBase, Generic[R]):
 
     async def aget(
         self,
-        timeout: float | None = None,  # noqa: ASYNC109 - as of get()
+        timeout: float | None = None,
         propagate: bool = True,
         follow_parents: bool = True,
         callback: Callback | None = None,
@@ -213,7 +213,7 @@ class AsyncResult(ResultBase, Generic[R]):
 
     async def _await_record(
         self,
-        timeout: float | None,  # noqa: ASYNC109 - as of get()
+        timeout: float | None,
         on_message: Callable[[Meta], Any] | None = None,
     ) -> None:
         """Wait until the final record is known. Raises TimeoutError."""
