@@ -1,0 +1,1 @@
+"""What people use beside the task queue itself: testing tools, integrations."""
