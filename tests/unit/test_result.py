@@ -588,3 +588,13 @@ def test_without_a_backend_reading_says_what_to_configure():
         for ask in (lambda r: r.state, lambda r: r.get(), lambda r: asyncio.run(r.aget())):
             with pytest.raises(NotImplementedError, match="No result backend is configured"):
                 ask(app.AsyncResult("a"))
+
+
+def test_results_that_celery_5_7_pickled_are_read(app):
+    # pickle.dumps of app.AsyncResult("a", parent=None) there, protocol 0, backend database.
+    theirs = (
+        b"ccelery.app.base\n_unpickle_appattr\np0\n(VAsyncResult\np1\n(Va\np2\nccelery.backends.base\nunpickle_backend\n"
+        b"p3\n(ccelery.backends.base\nBaseBackend\np4\n(t(dp5\nVexpires\np6\nI86400\nstp7\nRp8\nNNNtp9\ntp10\nRp11\n."
+    )
+    result = pickle.loads(theirs)
+    assert (result, result.backend) == (app.AsyncResult("a"), app.backend)

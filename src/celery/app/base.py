@@ -669,3 +669,8 @@ class Celery:
 
 def _unpickle_app(cls: type[Celery], kwargs: dict[str, Any]) -> Celery:
     return cls(set_as_current=False, **kwargs)
+
+
+def _unpickle_appattr(name: str, args: tuple[Any, ...]) -> Any:
+    """How Celery 5.7 pickles results: a class of the current application, called."""
+    return getattr(_state.get_current_app(), name)(*args)

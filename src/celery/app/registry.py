@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from celery import _state
 from celery.exceptions import InvalidTaskError, NotRegistered
 
 if TYPE_CHECKING:
@@ -52,3 +54,14 @@ class TaskRegistry(dict[str, "Task[..., Any]"]):
     def filter_types(self, type: str) -> dict[str, Task[..., Any]]:
         """Tasks whose attribute `type` has this value; "regular" is what has none."""
         return {name: task for name, task in self.items() if getattr(task, "type", "regular") == type}
+
+
+def _unpickle_task_v2(name: str, module: str | None = None) -> Task[..., Any]:
+    """A pickled task: the current application's one of this name, its module imported if need be.
+
+    Pickles of Celery 5.7 name this function too.
+    """
+    tasks: TaskRegistry = _state.get_current_app().tasks
+    if name not in tasks and module:
+        import_module(module)
+    return tasks[name]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec
 from celery import _state, exceptions
 from celery.app.annotations import resolve_all as resolve_annotations
 from celery.app.context import Context
+from celery.app.registry import _unpickle_task_v2
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from celery.local import class_property
 from celery.utils.functional import head_from_fun
@@ -194,7 +195,7 @@ class Task(Generic[P, R]):
         return f"<@task: {self.name or '(unnamed) ' + self.__name__} of {self._get_app()!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _find_task, (self.name, type(self).__module__)
+        return _unpickle_task_v2, (self.name, type(self).__module__)
 
     @property
     def __name__(self) -> str:
@@ -712,13 +713,3 @@ def _chosen(handled: BaseException | None, exc: BaseException | None) -> BaseExc
     if exc is not None and handled is not None and exc is not handled:
         exc.__cause__ = handled
     return exc or handled
-
-
-def _find_task(name: str, module: str) -> Task[..., Any]:
-    """Unpickle a task: the current application's one of this name, its module imported if need be."""
-    from importlib import import_module
-
-    app = _state.get_current_app()
-    if name not in app.tasks and module:
-        import_module(module)
-    return app.tasks[name]

@@ -664,3 +664,7 @@ def _nothing(_name: str) -> Any:
 def require(module: str, extra: str, wanted_by: str) -> ImproperlyConfigured:
     """The error for a missing optional library: names it and the extra that brings it."""
     return ImproperlyConfigured(f"{wanted_by} needs {module}: pip install 'celeriac[{extra}]'")
+
+
+def unpickle_backend(cls: type[Backend], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """The backend inside a result that Celery 5.7 pickled: none, so that the result asks its application's."""
