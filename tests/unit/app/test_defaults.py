@@ -115,6 +115,12 @@ def test_settings_that_are_acted_on_exist():
     assert defaults.ACTED_ON <= defaults.SETTING_KEYS
 
 
+def test_settings_that_are_acted_on_are_named_where_they_act():
+    folder = Path(defaults.__file__).parents[1]
+    code = "\n".join(path.read_text() for path in folder.rglob("*.py") if path.name != "defaults.py")
+    assert not [name for name in defaults.ACTED_ON if name not in code]
+
+
 @pytest.mark.parametrize(
     ("name", "namespace", "found"),
     [
