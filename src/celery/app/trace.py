@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import _state, exceptions, signals, states
 from celery.app.attempt import Attempt, Plan, ids_of, takes_many
-from celery.app.attempt import task_has_custom as task_has_custom
+from celery.app.attempt import task_has_custom as task_has_custom  # noqa: PLC0414 - integrations import it from here
 from celery.app.context import Context, custom_headers
 from celery.app.einfo import ExceptionInfo
 from celery.app.outcome import Disposition, Outbox, Outcome
