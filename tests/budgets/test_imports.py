@@ -61,5 +61,6 @@ def test_an_application_is_light():
 
 def test_an_application_sends_its_first_task_on_redis_without_heavy_modules(redis_url):
     modules = modules_loaded_by(FIRST_DELAY_CODE, CELERY_BROKER_URL=redis_url)
-    assert not modules & NEVER
+    # msgspec's C module imports typing_extensions, and that inspect.
+    assert modules & NEVER <= {"inspect"}
     assert len(modules) <= FIRST_DELAY, sorted(modules)

@@ -297,6 +297,8 @@ def _announce(name: str, message: Publish, policy: dict[str, Any], serializer: s
     plain = envelope.headers.get("compression") is None
     accept = frozenset({envelope.content_type or ""})
     body = serializers.loads(envelope.body, envelope.content_type, envelope.content_encoding, accept) if plain else None
+    if isinstance(body, list):
+        body = tuple(body)  # the parts of protocol 2, as receivers know them
     headers, properties = dict(envelope.headers), dict(envelope.properties)
     signals.before_task_publish.send(
         sender=name,
