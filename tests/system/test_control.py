@@ -346,3 +346,26 @@ def test_a_worker_that_is_killed_is_just_silent(fleet):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_second_worker_of_one_name_says_so_and_works_on(fleet, tmp_path):
+    """RabbitMQ gives the mailbox to one of them (wire.md 2.2)."""
+    if "amqp" not in fleet.arguments[0]:
+        pytest.skip("only RabbitMQ keeps them apart")
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", WORKER + SERVE, *fleet.arguments], stderr=output)
+    try:
+        deadline = time.monotonic() + SOON
+        while f"Remote control of {fleet.node} is off" not in log.read_text():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        results = [fleet.send("w.sleep", 0.3) for _ in range(2)]
+        for result in results:
+            assert result.get(timeout=SOON) is None
+        assert fleet.ask("ping") == {"ok": "pong"}
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
