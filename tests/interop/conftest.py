@@ -1,0 +1,33 @@
+"""Fleets of both Celerys (see `fleet`): one per broker for a module, and what starts others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fleet import Fleet  # noqa: E402  found through the line above
+
+BROKERS = [
+    pytest.param("redis", marks=pytest.mark.needs("redis")),
+    pytest.param("rabbitmq", marks=pytest.mark.needs("rabbitmq", "redis")),
+]
+
+
+@pytest.fixture(scope="module", params=BROKERS)
+def fleet(request, tmp_path_factory, celery57):
+    """A worker and a client of each side, on one broker; results are in Redis."""
+    store = request.getfixturevalue("redis_database")
+    broker = store if request.param == "redis" else request.getfixturevalue("rabbitmq_url")
+    fleet = Fleet(broker, store, tmp_path_factory.mktemp("fleet"), celery57)
+    try:
+        workers = {side: fleet.worker(side) for side in ("ours", "theirs")}
+        fleet.clients = {side: fleet.client(side) for side in ("ours", "theirs")}
+        for side, worker in workers.items():
+            fleet.wait_ready(worker, side)
+        yield fleet
+    finally:
+        fleet.close()
