@@ -1,5 +1,6 @@
 """Remote control of real workers, over every broker (CTL-011 to CTL-030, CTL-044)."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -132,27 +133,31 @@ def in_this_process(fleet):
     return thread
 
 
+def in_its_own_process(fleet):
+    """A worker as users have it."""
+    return subprocess.Popen([sys.executable, "-c", WORKER + SERVE, *fleet.arguments])
+
+
 @pytest.fixture(scope="module")
 def fleet(broker):
-    fleet = Fleet(*broker)
-    if broker[0].startswith("memory"):
-        thread = in_this_process(fleet)
-        fleet.wait_until_ready(thread.is_alive)
-        yield fleet
-        fleet.app.control.shutdown()
-        thread.join(SOON)
-        assert not thread.is_alive()
-    else:
-        process = subprocess.Popen([sys.executable, "-c", WORKER + SERVE, *fleet.arguments])
-        try:
+    with contextlib.ExitStack() as stack:
+        fleet = Fleet(*broker)
+        stack.callback(fleet.app.close)
+        if broker[0].startswith("memory"):
+            thread = in_this_process(fleet)
+            fleet.wait_until_ready(thread.is_alive)
+            yield fleet
+            fleet.app.control.shutdown()
+            thread.join(SOON)
+            assert not thread.is_alive()
+        else:
+            process = in_its_own_process(fleet)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
             fleet.wait_until_ready(lambda: process.poll() is None)
             yield fleet
             fleet.app.control.shutdown()
             assert process.wait(SOON) == 0
-        finally:
-            process.kill()
-            process.wait()
-    fleet.app.close()
 
 
 class TestAsking:
