@@ -253,7 +253,7 @@ def test_a_task_can_be_sent_by_name(app, sent):
     result = app.send_task("elsewhere", (1,), {"y": 2}, task_id="i", queue="q", shadow="s")
     assert (result.id, type(result).__name__) == ("i", "AsyncResult")
     assert (sent[0]["task"], sent[0]["routing_key"], sent[0]["shadow"]) == ("elsewhere", "q", "s")
-    assert sent[0]["body"][:2] == [[1], {"y": 2}]
+    assert sent[0]["body"][:2] == ([1], {"y": 2})
 
 
 def test_sending_by_name_uses_what_the_task_here_says(app, sent):
