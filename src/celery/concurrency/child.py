@@ -155,6 +155,10 @@ class SyncLane:
             self._flusher.send(ipc.frame(ipc.Kind.RETURNED, rest))
         self._flusher.send(ipc.frame(ipc.Kind.RETIRED, reason))
 
+    def close(self) -> None:
+        """End the thread of the lane, once `serve` has returned."""
+        self._flusher.close()
+
     def soft_limit(self, *_: Any) -> None:
         """Handler of SIGUSR1."""
         row = self._row
@@ -172,6 +176,7 @@ class _Flusher:
         self._oldest = 0.0
         self._waiting = threading.Event()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def add(self, sequence: int, outcome: Outcome) -> None:
         """An attempt is over."""
@@ -210,8 +215,15 @@ class _Flusher:
             # The worker is gone: nobody wants this child's work any more, and its messages are delivered again.
             os._exit(WORKER_GONE)
 
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._waiting.set()
+        if self._thread is not None:
+            self._thread.join()
+
     def _watch(self) -> None:
-        while True:
+        while not self._closed:
             self._waiting.wait()
             time.sleep(5 * FLUSH)
             self._waiting.clear()

@@ -44,6 +44,9 @@ class Slots:
         self._map = mmap.mmap(fd, rows * self._words * 8)
         self._view = memoryview(self._map).cast("Q")
 
+    def __del__(self) -> None:
+        os.close(self.fd)
+
     @classmethod
     def make(cls, rows: int, positions: int) -> Slots:
         """New shared memory."""

@@ -59,6 +59,7 @@ class SoloPool(LanePool):
             self._lane.serve()
             tasks.join()
         finally:
+            self._lane.close()
             _state.reset_join_denied(token)
             _state.set_current_app(previous)
             sync_socket.close()
