@@ -140,7 +140,7 @@ class Pool(abc.ABC):
         """Signal the child that runs the job; False when it does not run. Its end is told by `lost` ("terminated")."""
 
     def told(self, job: int) -> None:
-        """What follows from `started` is settled: the task may tell states of its own."""
+        """That it has started is stored: the task may tell states of its own."""
 
     @abc.abstractmethod
     def info(self) -> dict[str, Any]:

@@ -107,12 +107,12 @@ class Request:
     @property
     def root_id(self) -> str | None:
         """First task of the workflow."""
-        return self.headers["root_id"]
+        return self.headers["root_id"]  # type: ignore[no-any-return]  # as sent
 
     @property
     def parent_id(self) -> str | None:
         """The task that sent it."""
-        return self.headers["parent_id"]
+        return self.headers["parent_id"]  # type: ignore[no-any-return]  # as sent
 
     @property
     def argsrepr(self) -> str:
@@ -142,12 +142,12 @@ class Request:
     @property
     def eta(self) -> str | None:
         """ISO 8601, as sent."""
-        return self.headers["eta"]
+        return self.headers["eta"]  # type: ignore[no-any-return]  # as sent
 
     @property
     def expires(self) -> str | None:
         """ISO 8601, as sent."""
-        return self.headers["expires"]
+        return self.headers["expires"]  # type: ignore[no-any-return]  # as sent
 
     @property
     def stamps(self) -> dict[str, Any]:
@@ -233,6 +233,8 @@ class Settler:
         self.shared = False
         self._on_room = on_room
         self._queue: deque[Settlement] = deque()
+        self._store_open = False
+        self._announcements: list[tuple[Sequence[ResultWrite], Callable[[], None]]] = []
         self._wakeup = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -251,11 +253,25 @@ class Settler:
         self._idle.clear()
         self._wakeup.set()
 
+    def announce(self, writes: Sequence[ResultWrite], told: Callable[[], None]) -> None:
+        """Store that an attempt has started, before anything that is settled later; then call `told`.
+
+        Without a connection this is left out: later it might overtake what the task itself has to say.
+        """
+        if self.receiver is None:
+            told()
+            return
+        self._announcements.append((writes, told))
+        self._idle.clear()
+        self._wakeup.set()
+
     def take_unsettled(self) -> list[Settlement]:
         """The connection is lost: give up what depends on it. Settlements that follow a START stay: their message is
         out of the queue already, only their effects are to be applied.
         """
-        kept, given_up = [], []
+        self._tell(self._take_announcements())
+        kept: list[Settlement] = []
+        given_up: list[Settlement] = []
         for settlement in self._queue:
             (kept if settlement.delivery.receipt is None or settlement.after_start else given_up).append(settlement)
         self._queue = deque(kept)
@@ -266,21 +282,76 @@ class Settler:
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Apply until cancelled. Raises OperationalError when the broker is lost; what was not applied stays here."""
+        """Apply until cancelled. Raises OperationalError when the broker is lost; what was not applied stays here.
+
+        A settlement that nothing can apply (a follow-up to a queue that the broker has otherwise, a record that the store
+        refuses) does not end the worker: the attempt fails with that error instead, and its message is refused.
+        """
         while True:
-            while not self._queue:
+            while not self._queue and not self._announcements:
                 self._idle.set()
                 self._wakeup.clear()
                 await self._wakeup.wait()
+            await self._announce()
             was_full = self.full
             batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
             try:
-                await self._apply(batch)
+                await self._apply_all(batch)
             except BaseException:
                 self._queue.extendleft(reversed(batch))
                 raise
             if was_full and not self.full:
                 self._on_room()
+
+    async def _announce(self) -> None:
+        announcements = self._take_announcements()
+        if not announcements:
+            return
+        try:
+            await self._store([write for writes, _ in announcements for write in writes])
+        finally:
+            self._tell(announcements)
+
+    def _take_announcements(self) -> list[tuple[Sequence[ResultWrite], Callable[[], None]]]:
+        taken, self._announcements = self._announcements, []
+        return taken
+
+    @staticmethod
+    def _tell(announcements: list[tuple[Sequence[ResultWrite], Callable[[], None]]]) -> None:
+        for _, told in announcements:
+            told()
+
+    async def _apply_all(self, batch: list[Settlement]) -> None:
+        """Apply, and leave in `batch` what was not when this raises."""
+        if not batch:
+            return
+        try:
+            await self._apply(batch)
+        except exceptions.OperationalError:
+            raise
+        except Exception:  # noqa: BLE001: one of them is at fault, and is told below
+            while batch:
+                await self._apply_one(batch[0])
+                del batch[0]
+
+    async def _apply_one(self, settlement: Settlement) -> None:
+        try:
+            await self._apply([settlement])
+        except exceptions.OperationalError:
+            raise
+        except Exception as exc:
+            headers = settlement.delivery.envelope.headers
+            logger.exception("What follows from task %s[%s] cannot be applied", headers.get("task"), headers.get("id"))
+            if settlement.verdict is Verdict.ACK and not settlement.after_start:
+                settlement.verdict, settlement.reason = Verdict.DEAD, repr(exc)
+            settlement.follow, results = (), settlement.results
+            settlement.results = tuple(
+                self.app.backend.prepare_write(
+                    write.task_id, exc, states.FAILURE, None, Context(id=write.task_id, reply_to=write.reply_to)
+                )
+                for write in results
+            )
+            await self._apply([settlement])
 
     async def _apply(self, batch: list[Settlement]) -> None:
         receiver = self.receiver
@@ -308,15 +379,25 @@ class Settler:
     async def _store(self, writes: list[ResultWrite]) -> None:
         """A store that is away holds up settling, not the worker: messages stay unacknowledged until it is back."""
         pause, longest = _STORE_PAUSES
+        backend = self.app.backend
         while True:
             try:
-                await self.app.backend.write(writes)
+                if not self._store_open:
+                    await backend.open_writer()
+                    self._store_open = True
+                await backend.write(writes)
             except exceptions.OperationalError as exc:
                 logger.error("The result backend cannot be reached: %s. Trying again in %.1f seconds.", exc, pause)  # noqa: TRY400: the reason is the text
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
             else:
                 return
+
+    async def close(self) -> None:
+        """Let go of the result store."""
+        if self._store_open:
+            self._store_open = False
+            await self.app.backend.close_writer()
 
     def settlement(self, delivery: Delivery, verdict: Verdict, **kwargs: Any) -> None:
         """Add one settlement."""

@@ -131,6 +131,8 @@ class WorkController:
             "proc_alive_timeout": conf.worker_proc_alive_timeout,
             "time_limit": self.time_limit,
             "soft_time_limit": self.soft_time_limit,
+            "loglevel": loglevel,
+            "logfile": logfile,
         }
         self.accept = resolve_accept(conf.accept_content)
         self.state = state
@@ -309,7 +311,7 @@ class WorkController:
                 await self.pool.stop()
         for task in self._background:
             task.cancel()
-        await self.app.backend.close_writer()
+        await self.consumer.settler.close()
         if self.exitcode is None:
             self.exitcode = 0
 
@@ -424,7 +426,7 @@ def _concurrency(wanted: int | str | None) -> int:
     if wanted == "auto":
         return max(1, min(len(os.sched_getaffinity(0)), _quota()))
     try:
-        return int(wanted)  # type: ignore[arg-type]  # a number or its text
+        return int(wanted)
     except ValueError:
         raise exceptions.ImproperlyConfigured(
             f"worker_concurrency is {wanted!r}; it must be a non-negative integer or 'auto'."

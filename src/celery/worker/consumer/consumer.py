@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import exceptions, signals, states
@@ -344,31 +345,17 @@ class Consumer:
             if request is None:
                 continue
             request.started_at, request.pid = since, pid
-            early = not request.acks_late and request.job.aftermath is None
-            results: Any = ()
-            if request.task.track_started and not request.ignores_result and request.job.aftermath is None:
-                results = self._started_record(request)
-            if early and not self._orphans.has(request):
-                request.settled_start = True
-                self.settler.settlement(request.delivery, Verdict.START, results=results)
-            elif results:
-                self.worker.spawn(self._store_started(number, results))
+            if request.job.aftermath is not None:
                 continue
-            self.pool.told(number)
+            if not request.acks_late and not self._orphans.has(request):
+                request.settled_start = True
+                self.settler.settlement(request.delivery, Verdict.START)
+            # A backend that only stores blockingly is told by the child itself.
+            if request.task.track_started and not request.ignores_result and self.app.backend.async_writer:
+                value = requests.started_value(self.hostname, pid)
+                record = record_of(self.app, request.context(), states.STARTED, value)
+                self.settler.announce(record, partial(self.pool.told, number))
         self._more.set()
-
-    def _started_record(self, request: Request) -> Any:
-        value = requests.started_value(self.hostname, request.pid or 0)
-        if not self.app.backend.async_writer:
-            self.worker.hook_soon(self.app.backend.store_result, request.id, value, states.STARTED, request=request.context())
-            return ()
-        return record_of(self.app, request.context(), states.STARTED, value)
-
-    async def _store_started(self, number: int, results: Any) -> None:
-        try:
-            await self.app.backend.write(results)
-        finally:
-            self.pool.told(number)
 
     def lost(self, job: int, loss: Lost) -> None:
         """The attempt has no outcome: what the table in `celery.worker.request` says."""
