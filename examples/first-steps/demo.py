@@ -45,7 +45,7 @@ def progress(done: int, total: int) -> None:
     if sys.stdout.isatty():
         bar = "#" * (40 * done // total)
         print(f"\r  [{bar:.<40}] {done}/{total}", end="\n" if done == total else "", flush=True)
-    elif done == total or done % max(1, total // 4) == 0:
+    elif 4 * done // total > 4 * (done - 1) // total:
         print(f"  {done}/{total}", flush=True)
 
 
