@@ -45,6 +45,9 @@ class RedisWatcher(Watcher):
         patience: seconds for which a lost connection is tried again, before OperationalError.
     """
 
+    #: Until there is something to close.
+    _closed = True
+
     def __init__(
         self, address: Address, *, key: Callable[[str], str], decode: Callable[[bytes], Meta], patience: float
     ) -> None:
@@ -66,6 +69,10 @@ class RedisWatcher(Watcher):
         os.set_blocking(self._waker, False)
         os.set_blocking(self._woken, False)
         self._closed = False
+
+    def __del__(self) -> None:
+        # A thread's own watcher has nobody who could close it when the thread, or the application, is gone.
+        self.close()
 
     def add(self, task_ids: Iterable[str]) -> None:
         """Watch these too."""

@@ -129,6 +129,9 @@ class SQLiteBackend(KeyValueStoreBackend):
 class SQLiteWatcher(Watcher):
     """Waits for the bell, then reads what is new."""
 
+    #: Until there is something to close.
+    _closed = True
+
     def __init__(self, backend: SQLiteBackend) -> None:
         self._backend = backend
         self._lock = threading.Lock()
@@ -139,6 +142,10 @@ class SQLiteWatcher(Watcher):
         self._hearing = Hearing(backend.path + RESULTS)
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
         self._closed = False
+
+    def __del__(self) -> None:
+        # A thread's own watcher has nobody who could close it when the thread, or the application, is gone.
+        self.close()
 
     def add(self, task_ids: Iterable[str]) -> None:
         """Watch these too; the next look finds what is stored already."""

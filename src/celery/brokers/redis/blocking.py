@@ -43,6 +43,10 @@ class Connection:
         self._reader: Any = None
         self._used = 0.0
 
+    def __del__(self) -> None:
+        # A thread's own connection has nobody who could close it when the thread, or the application, is gone.
+        self.close()
+
     @property
     def connected(self) -> bool:
         """Whether a socket is open."""
