@@ -14,8 +14,9 @@ import contextlib
 import itertools
 import logging
 import logging.handlers
-import multiprocessing
 import os
+import pickle
+import socket
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,8 @@ __all__ = (
 WORKER_LOGLEVEL = os.environ.get("WORKER_LOGLEVEL", "error")
 #: Seconds in which a worker must reach its broker.
 START_TIMEOUT = 30.0
+#: More bytes than a datagram between processes can have.
+_DATAGRAM = 1 << 20
 
 #: The sender is the application.
 test_worker_starting = Signal(name="test_worker_starting")
@@ -70,23 +73,18 @@ class TestWorkController(WorkController):
 
         def __init__(self, queue: Any) -> None:
             super().__init__(queue)
-            self._owner = os.getpid()
-            self.addFilter(lambda _: os.getpid() != self._owner)
-
-        def enqueue(self, record: logging.LogRecord) -> None:
-            """Put a record, as `prepare` has made it."""
-            queue: Any = self.queue
-            queue.put(record)
+            owner = os.getpid()
+            self.addFilter(lambda _: os.getpid() != owner)
 
         def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-            """A record that nobody can take any more, because the test is over, is dropped."""
+            """Drop a record that does not pickle, is huge, or comes when the test is over."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._up_or_failed = threading.Event()
         self.failure: BaseException | None = None
         if self.pool_cls.name == "prefork":
-            self.logger_queue = multiprocessing.get_context("fork").SimpleQueue()
+            self.logger_queue = _LogQueue()
 
     def start(self) -> None:
         """Work until stopped. What it raises is kept in `failure` too."""
@@ -231,8 +229,31 @@ def _ping(app: Celery, worker: TestWorkController, timeout: float) -> None:
         raise RuntimeError(f"The test worker {worker.hostname} has answered the ping with {answer!r}, not with 'pong'.")
 
 
+class _LogQueue:
+    """Log records on their way between processes: datagrams, so that a process that is killed leaves no lock held."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def put_nowait(self, record: logging.LogRecord) -> None:
+        self._writing.send(pickle.dumps(record))
+
+    def end(self) -> None:
+        """Let `get` return None after what is there."""
+        self._writing.send(b"")
+
+    def get(self) -> logging.LogRecord | None:
+        data = self._reading.recv(_DATAGRAM)
+        record: logging.LogRecord | None = pickle.loads(data) if data else None  # noqa: S301 - of our own children
+        return record
+
+    def close(self) -> None:
+        self._reading.close()
+        self._writing.close()
+
+
 @contextmanager
-def _log_relay(queue: Any) -> Generator[None]:
+def _log_relay(queue: _LogQueue) -> Generator[None]:
     """Log here what processes forked in the block put into the queue."""
     handler = TestWorkController.QueueHandler(queue)
     root = logging.getLogger()
@@ -243,11 +264,11 @@ def _log_relay(queue: Any) -> Generator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        queue.put(None)
+        queue.end()
         thread.join()
         queue.close()
 
 
-def _relay(queue: Any) -> None:
+def _relay(queue: _LogQueue) -> None:
     while (record := queue.get()) is not None:
         logging.getLogger(record.name).handle(record)
