@@ -1,0 +1,1 @@
+"""What makes an application fit a framework that it finds itself in."""
