@@ -8,6 +8,8 @@ from celery import states
 from celery.app.outcome import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from celery.app.context import Context
     from celery.app.einfo import ExceptionInfo
     from celery.app.outcome import Outbox
@@ -86,3 +88,20 @@ def ids_of(chain: Any) -> list[str]:
         if body:
             found.extend(ids_of([body]))
     return found
+
+
+def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The value of an async body, for a caller that cannot await: on a loop of its own, in a thread of its own where
+    this one is running a loop already.
+    """
+    import asyncio  # only where async tasks are called so
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    import concurrent.futures
+    import contextvars
+
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return thread.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()

@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from celery import _state
+from celery.app.task import EXECUTION_OPTIONS
 from celery.exceptions import AlwaysEagerIgnored
 from celery.utils.uniqueid import uuid
 
@@ -13,22 +14,6 @@ if TYPE_CHECKING:
     from celery.app.base import Celery
     from celery.brokers.base import Publish
     from celery.result import AsyncResult
-
-#: What a task that is registered here sets for calls by name.
-_TASK_OPTIONS = [
-    "queue",
-    "routing_key",
-    "exchange",
-    "exchange_type",
-    "priority",
-    "expires",
-    "serializer",
-    "delivery_mode",
-    "compression",
-    "time_limit",
-    "soft_time_limit",
-    "ignore_result",
-]
 
 
 def prepare(
@@ -42,7 +27,7 @@ def prepare(
     result_cls = options.pop("result_cls", None) or app.AsyncResult
     task_id = options.pop("task_id", None) or uuid()
     if task_type is None:
-        options = _with_task_defaults(app, name, options)
+        _fill_in_task_options(app, name, options)
         if app.conf.task_always_eager:
             warnings.warn(
                 "task_always_eager has no effect on send_task: the task is sent.", AlwaysEagerIgnored, stacklevel=4
@@ -70,13 +55,15 @@ def prepare(
     return result, message
 
 
-def _with_task_defaults(app: Celery, name: str, options: dict[str, Any]) -> dict[str, Any]:
+def _fill_in_task_options(app: Celery, name: str, options: dict[str, Any]) -> None:
     """What a task that happens to be registered here has set for its calls; an explicit None clears a limit."""
     known = app._registration.tasks.get(name)
     if known is None:
-        return options
-    set_by_task = {option: value for option in _TASK_OPTIONS if (value := getattr(known, option, None)) is not None}
-    return {**set_by_task, **options}
+        return
+    for option in _TASK_OPTIONS:
+        value = getattr(known, option, None)
+        if value is not None:
+            options.setdefault(option, value)
 
 
 def _as_list(value: Any) -> list[Any] | None:

@@ -24,7 +24,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import _state, exceptions, signals, states
-from celery.app.attempt import Attempt, Plan, ids_of, takes_many
+from celery.app.attempt import Attempt, Plan, ids_of, run_to_end, takes_many
 from celery.app.attempt import task_has_custom as task_has_custom  # noqa: PLC0414 - integrations import it from here
 from celery.app.context import Context, custom_headers
 from celery.app.einfo import ExceptionInfo
@@ -89,11 +89,8 @@ class Tracer:
 
     def run(self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], **context: Any) -> Outcome:
         """Make one attempt of a sync task. An async one is run on a loop of its own."""
-        try:
-            attempt = self.read(job, envelope, delivery_info, context)
-        except Exception as exc:  # noqa: BLE001 - whatever a message does to us becomes its failure
-            return self.unreadable(job, envelope, exc)
-        return self.make(attempt)
+        attempt = self._open(job, envelope, delivery_info, context)
+        return attempt if isinstance(attempt, Outcome) else self.make(attempt)
 
     def make(self, attempt: Attempt) -> Outcome:
         """Begin, run, conclude, record, finish."""
@@ -103,9 +100,7 @@ class Tracer:
             retval = attempt.plan.call(*attempt.args, **attempt.kwargs)
             self.in_body = False
             if attempt.plan.is_async:
-                import asyncio
-
-                retval = asyncio.run(retval)
+                retval = run_to_end(retval)
         except Exception as exc:  # noqa: BLE001 - whatever a task raises is its outcome
             self.in_body = False
             self.conclude(attempt, exc)
@@ -118,10 +113,9 @@ class Tracer:
 
     async def arun(self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], **context: Any) -> Outcome:
         """Make one attempt of an async task, on the running loop."""
-        try:
-            attempt = self.read(job, envelope, delivery_info, context)
-        except Exception as exc:  # noqa: BLE001 - as in run
-            return self.unreadable(job, envelope, exc)
+        attempt = self._open(job, envelope, delivery_info, context)
+        if isinstance(attempt, Outcome):
+            return attempt
         try:
             self.begin(attempt)
             retval = await attempt.plan.call(*attempt.args, **attempt.kwargs)
@@ -138,14 +132,22 @@ class Tracer:
         self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], exc: BaseException, **context: Any
     ) -> Outcome:
         """What follows an attempt that was killed, or may not run: its failure, without its body."""
-        try:
-            attempt = self.read(job, envelope, delivery_info, context)
-        except Exception as unreadable:  # noqa: BLE001 - as in run
-            return self.unreadable(job, envelope, unreadable)
+        attempt = self._open(job, envelope, delivery_info, context)
+        if isinstance(attempt, Outcome):
+            return attempt
         _state.push_frame(attempt.plan.task, attempt.request)
         attempt.clock = time.perf_counter()
         self.conclude(attempt, exc)
         return self.finish(attempt)
+
+    def _open(
+        self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], context: Mapping[str, Any]
+    ) -> Attempt | Outcome:
+        """The attempt; or, of a message that cannot become one, its failure."""
+        try:
+            return self.read(job, envelope, delivery_info, context)
+        except Exception as exc:  # noqa: BLE001 - whatever a message does to us becomes its failure
+            return self.unreadable(job, envelope, exc)
 
     def read(
         self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], context: Mapping[str, Any]

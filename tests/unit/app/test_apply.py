@@ -283,3 +283,17 @@ def test_tasks_called_inside_know_where_they_come_from(app):
         return inner.apply().get()
 
     assert outer.apply(task_id="outer").get() == ("outer", "outer")
+
+
+def test_an_async_task_may_be_applied_inside_a_running_loop(app):
+    import asyncio
+
+    @app.task(name="nap")
+    async def nap(value):
+        await asyncio.sleep(0)
+        return value
+
+    async def main():
+        return nap.apply((3,)).get()
+
+    assert asyncio.run(main()) == 3

@@ -122,7 +122,7 @@ def test_a_model_is_sent_as_data(app, sent):
     work.delay(order, plain=2)
     work.delay(order=order)
     bound.delay(order)
-    assert sent == [[[form], {"plain": 2}], [[], {"order": form}], [[form], {}]]
+    assert sent == [([form], {"plain": 2}), ([], {"order": form}), ([form], {})]
 
 
 def test_a_model_that_would_lose_something_is_left_to_the_serializer(app, sent):

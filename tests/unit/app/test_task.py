@@ -180,7 +180,7 @@ def test_delay_sends_the_arguments(app, sent):
         return x + y
 
     result = add.delay(1, y=2)
-    assert (sent[0]["id"], sent[0]["task"], sent[0]["body"][:2]) == (result.id, "add", [[1], {"y": 2}])
+    assert (sent[0]["id"], sent[0]["task"], sent[0]["body"][:2]) == (result.id, "add", ([1], {"y": 2}))
     assert sent[0]["root_id"] == result.id
     assert sent[0]["routing_key"] == "celery"
 
