@@ -138,6 +138,10 @@ class Fleet:
         """The nodes, as soon as there is one."""
         return wait_until(lambda: self.noted(event, key), f"{event} {key}")
 
+    def wait_until_time(self, moment):
+        """Return at a moment, in unix seconds."""
+        time.sleep(max(0.0, moment - time.time()))
+
     def open_gate(self, key):
         """Let the tasks go on that wait at it."""
         (self.folder / f"gate-{key}").touch()

@@ -257,3 +257,16 @@ def state_after(result, *states):
     """The first state that is none of these."""
     return until(lambda: (state := result.state) not in states and state)
 
+
+
+def states_told(result, key):
+    """The states that are told on the way to the result; the first that is not STARTED opens a gate."""
+    told = []
+
+    def on_message(record):
+        if record["status"] != "STARTED":
+            told.append(record["status"])
+            open(gate(key), "w", encoding="utf-8").close()
+
+    result.get(timeout=SOON, on_message=on_message)
+    return told

@@ -73,7 +73,8 @@ class Consumer:
         self._more = asyncio.Event()
         self._waits: dict[int, asyncio.TimerHandle] = {}
         self._paused = False
-        self._prefetch = 0
+        #: As the receiver was told last; -1: not yet.
+        self._prefetch = -1
         self._urls = failover(brokers.broker_urls(self.app, read=True), self.app.conf.broker_failover_strategy)
         self._url = next(self._urls)
 
@@ -131,7 +132,7 @@ class Consumer:
 
     async def _consume(self, receiver: Receiver) -> None:
         self.receiver = self.settler.receiver = receiver
-        self._prefetch = 0
+        self._prefetch = -1
         await self.worker.mailbox.start(receiver)
         self.connected.set()
         self.worker.on_ready()
@@ -194,13 +195,17 @@ class Consumer:
             await self._take(deliveries)
 
     async def _fit_prefetch(self, receiver: Receiver, room: int) -> None:
-        """For brokers that push: allow what is here and what is wanted, in powers of two so that it seldom changes."""
-        if self.worker.prefetch_multiplier == 0:
-            wanted = 0
+        """For brokers that push: what is configured, and what waits for its time; else what is here and what is wanted,
+        in powers of two so that it seldom changes.
+        """
+        multiplier = self.worker.prefetch_multiplier
+        if multiplier is None:
+            wanted = 1 << max(len(self.requests) + len(self.settler) + len(self._waits) + room - 1, 1).bit_length()
+            if self._prefetch // 4 <= wanted <= self._prefetch:
+                return
         else:
-            exact = len(self.requests) + len(self.settler) + len(self._waits) + room
-            wanted = exact if self.worker.prefetch_multiplier else 1 << max(exact - 1, 1).bit_length()
-        if wanted > self._prefetch or wanted < self._prefetch // 4 or (wanted == 0 and self._prefetch):
+            wanted = multiplier and multiplier * self.worker.concurrency + len(self._waits)
+        if wanted != self._prefetch:
             await receiver.prefetch(wanted)
             self._prefetch = wanted
 
@@ -355,6 +360,10 @@ class Consumer:
                 value = requests.started_value(self.hostname, pid)
                 record = record_of(self.app, request.context(), states.STARTED, value)
                 self.settler.announce(record, partial(self.pool.told, number))
+        self._more.set()
+
+    def grown(self) -> None:
+        """The pool has more room."""
         self._more.set()
 
     def lost(self, job: int, loss: Lost) -> None:
