@@ -27,6 +27,7 @@ __all__ = ("celery", "main", "run")
 COMMANDS = {
     "call": "celery.bin.call:call",
     "control": "celery.bin.control:control",
+    "dead": "celery.bin.dead:dead",
     "inspect": "celery.bin.control:inspect",
     "purge": "celery.bin.purge:purge",
     "report": "celery.bin.report:report",

@@ -60,6 +60,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     transactional: bool = False
     #: Sender.publish(confirm=True) waits for the broker's word (elsewhere a write is its own confirmation).
     confirms: bool = False
+    #: What was refused is kept: `Sender.dead_letters`, `replay`, and `length` and `purge` of `<queue>.dead`.
+    dead_letters: bool = True
 
 
 class Publish(msgspec.Struct, frozen=True, array_like=True):
@@ -149,7 +151,7 @@ class Settlement(msgspec.Struct):
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """What the dead queue holds: listed by `celery purge --dead` and friends, can be sent again."""
+    """What the dead queue holds: listed and sent again by `celery dead`."""
 
     #: Raw bytes when it could not be read as an envelope.
     message: Envelope | bytes
@@ -208,6 +210,17 @@ class Sender(abc.ABC):
     @abc.abstractmethod
     def dead_letters(self, queue: str, limit: int = 100) -> list[DeadLetter]:
         """What was refused in this queue, the latest first; empty where the broker keeps no such list."""
+
+    def replay(self, queue: str, limit: int) -> int:  # noqa: ARG002 - for brokers that keep no such list
+        """Send to the queue again what was refused in it, the earliest first; how many messages.
+
+        Each leaves the dead queue and enters its own in one step, with nothing counted against it any more. What
+        cannot be read as an envelope stays.
+
+        Raises:
+            OperationalError: the connection failed; some may have been sent.
+        """
+        return 0
 
     @abc.abstractmethod
     def close(self) -> None:

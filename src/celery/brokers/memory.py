@@ -226,6 +226,16 @@ class _Store:
         with self.lock:
             return list(self._dead.get(queue, ()))[:limit]
 
+    def replay(self, queue: str, limit: int) -> int:
+        with self.lock:
+            dead = self._dead.get(queue, deque())
+            count = min(limit, len(dead))
+            for _ in range(count):
+                message = dead.pop().message
+                assert not isinstance(message, bytes)  # this store holds no bytes
+                self._append(_Message(message, "", queue, queue))
+            return count
+
     def tap(self, queue: Queue, hand_on: Callable[[Envelope], None]) -> None:
         """Declare the queue and give every message in it, and to come, to `hand_on`, which must not block."""
         with self.lock:
@@ -324,6 +334,9 @@ class Sender(base.Sender):
 
     def dead_letters(self, queue: str, limit: int = 100) -> list[DeadLetter]:
         return self._store.dead_letters(queue, limit)
+
+    def replay(self, queue: str, limit: int) -> int:
+        return self._store.replay(queue, limit)
 
     def close(self) -> None:
         self._declared.clear()

@@ -292,6 +292,29 @@ async def test_the_dead_queue_is_counted_and_purged_by_its_name(bench):
     assert sender.dead_letters(queue.name) == []
 
 
+async def test_dead_letters_are_sent_again_the_earliest_first(bench):
+    queue, sender = bench.queue(), bench.sender()
+    assert sender.capabilities.dead_letters is bench.keeps_dead
+    if not bench.keeps_dead:
+        assert sender.replay(queue.name, 10) == 0
+        return
+    bench.send(queue, message("a"), message("b"), message("c", properties={"priority": 3}))
+    async with bench.receiver(queue) as receiver:
+        await settle(receiver, await take(receiver, 1), Verdict.LOST)
+        await settle(receiver, await take(receiver, 3), Verdict.DEAD, reason="no")
+        assert sender.replay(queue.name, 2) == 2
+        assert [one.message.headers["id"] for one in sender.dead_letters(queue.name)] == ["c"]
+        again = await take(receiver, 2)
+        assert ids(again) == ["a", "b"]
+        assert [(one.failures, one.redelivered) for one in again] == [(0, False), (0, False)]
+        assert sender.replay(queue.name, 10) == 1
+        again += await take(receiver, 1)
+        assert again[2].envelope.properties["priority"] == 3
+        await settle(receiver, again)
+    assert sender.dead_letters(queue.name) == []
+    assert sender.replay(queue.name, 10) == 0
+
+
 async def test_what_cannot_be_read_goes_to_the_dead_queue_and_stops_nobody(bench):
     queue = bench.queue()
     if not bench.damage(queue):
@@ -305,6 +328,8 @@ async def test_what_cannot_be_read_goes_to_the_dead_queue_and_stops_nobody(bench
     (dead,) = bench.sender().dead_letters(queue.name)
     assert isinstance(dead.message, bytes)
     assert dead.reason
+    assert bench.sender().replay(queue.name, 10) == 0
+    assert bench.sender().length(f"{queue.name}.dead") == 1
 
 
 async def test_a_started_message_is_settled_at_its_end(bench):

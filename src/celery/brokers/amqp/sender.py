@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CAPABILITIES = base.Capabilities(name="amqp", max_priority=255, high_priority_first=True, confirms=True)
+CAPABILITIES = base.Capabilities(
+    name="amqp", max_priority=255, high_priority_first=True, confirms=True, dead_letters=False
+)
 
 #: Messages written in one go, between two looks at what the server says.
 _AT_ONCE = 256

@@ -118,6 +118,12 @@ def failures(headers: dict[str, Any]) -> int:
     return count if type(count) is int and count > 0 else 0
 
 
+def uncounted(envelope: Envelope) -> Envelope:
+    """The envelope without what `marked` has put into it."""
+    headers = {name: value for name, value in envelope.headers.items() if name not in (COUNT_HEADER, "redelivered")}
+    return msgspec.structs.replace(envelope, headers=headers)
+
+
 def _parse(text: bytes) -> _Wire:
     try:
         return _read(text)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery.brokers import base
-from celery.brokers.redis import address, dead, routing
+from celery.brokers.redis import address, dead, envelope, routing
 from celery.brokers.redis.blocking import Connection
 from celery.brokers.redis.keys import Keys
 from celery.brokers.redis.scripts import load
@@ -21,6 +21,8 @@ CAPABILITIES = base.Capabilities(name="redis", started_records=True, transaction
 
 #: Values of one LPUSH, so that no single command holds the server up.
 _PUSH_AT_ONCE = 512
+#: Dead letters that are read at once to be sent again.
+_LETTERS_AT_ONCE = 100
 
 
 class Sender(base.Sender):
@@ -87,6 +89,23 @@ class Sender(base.Sender):
         """What was refused in this queue, the latest first."""
         values = self._connection.call("LRANGE", self._keys.dead(queue), 0, limit - 1) if limit > 0 else []
         return [dead.read(value, queue) for value in values]
+
+    def replay(self, queue: str, limit: int) -> int:
+        """Send again what was refused, one script for each."""
+        letters, sent, kept = self._keys.dead(queue), 0, 0
+        while sent < limit:
+            last = -1 - kept
+            values = self._connection.call("LRANGE", letters, last - min(limit - sent, _LETTERS_AT_ONCE) + 1, last)
+            if not values:
+                break
+            for value in reversed(values):
+                message = dead.read(value, queue).message
+                if isinstance(message, bytes):
+                    kept += 1
+                    continue
+                posting = self._routes.post(base.Publish(envelope.uncounted(message), "", queue), {})
+                sent += self._connection.run(load("replay"), letters, value, *posting.pushes[0])
+        return sent
 
     def close(self) -> None:
         """Disconnect."""

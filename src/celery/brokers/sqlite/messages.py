@@ -6,6 +6,7 @@ Every function works inside a transaction of its caller.
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -62,6 +63,12 @@ _COPY_LAST = """
     SELECT coalesce(?, queue), CASE WHEN ? THEN 0 ELSE priority END, exchange, routing_key, failures, 1, lost, ?, ?,
            envelope
     FROM message WHERE id = ?"""
+_REPLAY = """
+    INSERT INTO message (queue, priority, exchange, routing_key, envelope)
+    SELECT ?, ?, exchange, routing_key, envelope FROM message WHERE id = ?"""
+_REFUSED = """
+    SELECT m.id, m.envelope FROM waiting AS w CROSS JOIN message AS m ON m.id = w.id
+    WHERE w.queue = ? ORDER BY w.priority, w.id"""
 _PURGE = (
     "DELETE FROM message WHERE id IN (SELECT id FROM waiting WHERE queue = ?)",
     "DELETE FROM waiting WHERE queue = ?",
@@ -200,6 +207,19 @@ def dead_letters(db: sqlite3.Connection, queue: str, limit: int) -> list[DeadLet
         DeadLetter(read(blob) or blob, queue, reason or "", refused_at or 0.0)
         for blob, reason, refused_at in db.execute(_DEAD_LETTERS, (queue + DEAD, limit))
     ]
+
+
+def replay(db: sqlite3.Connection, queue: str, limit: int) -> int:
+    """Let what was refused in a queue wait in it again, the earliest first; how many messages."""
+    refused = ((id, read(blob)) for id, blob in db.execute(_REFUSED, (queue + DEAD,)))
+    readable = ((id, priority_of(envelope)) for id, envelope in refused if envelope is not None)
+    chosen = list(islice(readable, max(limit, 0)))
+    written = [db.execute(_REPLAY, (queue, priority, id)).lastrowid or 0 for id, priority in chosen]
+    db.execute(_WAIT_AGAIN, (json_list(written),))
+    ids = [id for id, _ in chosen]
+    db.execute(_DROP_WAITING, (queue + DEAD, json_list(ids)))
+    forget(db, ids)
+    return len(ids)
 
 
 def read(blob: bytes) -> Envelope | None:

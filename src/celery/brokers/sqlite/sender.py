@@ -93,6 +93,14 @@ class Sender(base.Sender):
         with self._store.reading() as db:
             return messages.dead_letters(db, queue, limit)
 
+    def replay(self, queue: str, limit: int) -> int:
+        """Let them wait in their queue again, in one transaction."""
+        with self._store.writing() as db:
+            sent = messages.replay(db, queue, limit)
+        if sent:
+            self._bell.ring()
+        return sent
+
     def close(self) -> None:
         """Close file and bell. Idempotent; a later call opens them again."""
         self._store.close()
