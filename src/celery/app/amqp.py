@@ -13,7 +13,9 @@ from celery.app.outcome import Outbox
 from celery.app.queues import Queues, configured_queues
 from celery.brokers.base import Publish
 from celery.brokers.topology import Exchange, Queue
+from celery.utils.log import get_logger
 from celery.wire import serializers
+from celery.wire.compression import compress, decompress
 from celery.wire.protocol import as_task_v1, as_task_v2
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ("AMQP", "Queues", "task_message")
 
+logger = get_logger("celery.app.base")
+
+#: The fewest seconds that `countdown` and `expires` may be (API-014).
 INT_MIN = -2147483648
 
 #: Options that say where and how to publish, and are no part of the message.
@@ -31,12 +36,16 @@ _DELIVERY_OPTIONS = frozenset(
     "queue exchange exchange_type routing_key mandatory immediate timeout confirm_timeout declare retry retry_policy "
     "connection producer publisher router route_name add_to_parent".split()
 )
+#: Without these, and without routes, a call goes where all such calls go.
+_ADDRESS_OPTIONS = frozenset(("queue", "exchange", "exchange_type", "routing_key", "delivery_mode", "router"))
 #: Options of `as_task_v2`, besides the ones that `message` gives itself.
 _MESSAGE_OPTIONS = frozenset(
     "countdown eta expires group_id group_index retries time_limit soft_time_limit root_id parent_id shadow "
     "ignore_result replaced_task_nesting stamped_headers callbacks errbacks chain chord argsrepr kwargsrepr headers "
     "serializer compression priority delivery_mode".split()
 )
+#: Settings that queues are made of begin so.
+_QUEUE_SETTINGS = ("task_queue", "task_default_queue", "task_default_exchange", "task_default_routing", "task_create_")
 _DELIVERY_MODES: dict[Any, int] = {"transient": 1, "persistent": 2}
 
 
@@ -137,7 +146,7 @@ class AMQP:
     def _settings_changed(self, changes: Mapping[str, Any]) -> None:
         if "task_routes" in changes:
             self._routes = None
-        if changes.keys() & {"task_queues", "task_default_queue", "task_default_exchange", "task_default_routing_key"}:
+        if any(name.startswith(_QUEUE_SETTINGS) for name in changes):
             self._queues = None
         self._router = self._default_address = None
 
@@ -145,7 +154,7 @@ class AMQP:
 
     def address(self, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_type: Any) -> Address:
         """Where a call goes. A route's other options (priority, serializer, ...) are filled into `options`."""
-        if not self.routes and "queue" not in options and "exchange" not in options and "routing_key" not in options:
+        if not self.routes and _ADDRESS_OPTIONS.isdisjoint(options):
             if self._default_address is None:
                 self._default_address = self._resolve({"queue": self.default_queue})
             return self._default_address
@@ -157,17 +166,21 @@ class AMQP:
     def _resolve(self, options: Mapping[str, Any]) -> Address:
         """ROUTE-004: a direct exchange needs no lookup, its queue is reached by name."""
         queue: Queue | None = options.get("queue")
-        given = options.get("exchange")
-        exchange = Exchange.read(given) if given is not None else queue.exchange if queue else self.default_exchange
-        kind = options.get("exchange_type") or exchange.type
-        key = options.get("routing_key")
-        chosen = options.get("delivery_mode") or exchange.delivery_mode or self.app.conf.task_default_delivery_mode
-        mode = int(_DELIVERY_MODES.get(chosen, chosen))
-        declare = None if queue is None or queue.is_broadcast or queue.no_declare else queue
-        if queue is not None and kind == "direct" and not (given is not None and key):
+        given, key = options.get("exchange") or None, options.get("routing_key")
+        if queue is None and given is None:
+            queue = self.default_queue
+        exchange = queue.exchange if queue and given is None else Exchange.read(given)
+        mode = _delivery_mode(
+            options.get("delivery_mode") or exchange.delivery_mode or self.app.conf.task_default_delivery_mode
+        )
+        if queue is None:
+            return Address(exchange.name, key or self.app.conf.task_default_routing_key, None, mode)
+        # The queues of a Broadcast are their consumers' own (ROUTE-017).
+        declare = None if queue.no_declare or (queue.is_broadcast and queue.auto_delete) else queue
+        kind = options.get("exchange_type") or queue.exchange.type
+        if kind == "direct" and not (given and key):
             return Address("", queue.name, declare, mode)
-        key = key or (queue.routing_key if queue else self.app.conf.task_default_routing_key)
-        return Address(exchange.name, key, declare, mode)
+        return Address(exchange.name, key or queue.routing_key, declare, mode)
 
     def message(
         self, task_id: str, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_type: Any = None
@@ -186,6 +199,7 @@ class AMQP:
             QueueNotFound, EncodeError, TypeError, ValueError: the call cannot become a message.
         """
         app, conf = self.app, self.app.conf
+        _check_range(name, options)
         address = self.address(name, args, kwargs, options, task_type)
         given = {key: options[key] for key in options.keys() & _MESSAGE_OPTIONS if options[key] is not None}
         given["delivery_mode"] = address.delivery_mode
@@ -215,6 +229,8 @@ class AMQP:
             properties=properties,
             **given,
         )
+        if envelope.properties.get("expiration") == "0":
+            logger.warning("%s[%s] has expired before it was sent: workers will not run it.", name, task_id)
         return Publish(
             envelope,
             address.exchange,
@@ -224,37 +240,47 @@ class AMQP:
             _until(envelope),
         )
 
-    def send(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:
+    def send(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:  # noqa: ARG002 - receivers of the signals see the body as it was sent
         """Publish, with the signals around it (SIG-004, SIG-005).
 
         Args:
             name: task name, the signals' sender.
             message: what to send.
-            body: (args, kwargs), for receivers of the signals.
-            options: producer, connection, retry, retry_policy, timeout, of `apply_async`.
+            body: (args, kwargs).
+            options: producer, connection, declare, retry, retry_policy, timeout, of `apply_async`.
 
         Raises:
             OperationalError: the broker stayed away for as long as the retry policy says.
         """
         message, policy = self._before_send(name, message, options)
-        producer = options.get("producer") or options.get("publisher")
-        if isinstance(producer, Outbox):
-            producer.publish(message)
-        elif producer is not None or options.get("connection") is not None:
-            self.app._load("celery.app.bridge:publish")(message, producer, options.get("connection"))
-        else:
-            self.app.publisher.publish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
-        self._after_send(name, message, body)
+        if not self._send_otherwise(message, options, policy):
+            publisher, declare = self.app.publisher, _queues_of(options)
+            if declare:
+                publisher.run(lambda sender: sender.declare(declare), policy)
+            publisher.publish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
+        self._after_send(name, message)
 
-    async def asend(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:
+    async def asend(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:  # noqa: ARG002 - see send
         """`send` for coroutines."""
         message, policy = self._before_send(name, message, options)
-        producer = options.get("producer")
+        if not self._send_otherwise(message, options, policy):
+            publisher, declare = self.app.publisher, _queues_of(options)
+            if declare:
+                await publisher.arun(lambda sender: sender.declare(declare), policy)
+            await publisher.apublish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
+        self._after_send(name, message)
+
+    def _send_otherwise(self, message: Publish, options: Mapping[str, Any], policy: dict[str, Any] | None) -> bool:
+        """Send by what the caller brings: the outbox of a task, or a producer or connection of kombu."""
+        producer, connection = options.get("producer") or options.get("publisher"), options.get("connection")
         if isinstance(producer, Outbox):
             producer.publish(message)
+        elif producer is not None or connection is not None:
+            publish = self.app._load("celery.app.bridge:publish")
+            publish(message, producer, connection, options.get("declare"), policy)
         else:
-            await self.app.publisher.apublish([message], confirm=self.confirms, policy=policy)
-        self._after_send(name, message, body)
+            return False
+        return True
 
     @property
     def confirms(self) -> bool:
@@ -271,11 +297,11 @@ class AMQP:
             message = _announce(name, message, policy, options.get("serializer") or conf.task_serializer)
         return message, policy if (conf.task_publish_retry if retry is None else retry) else None
 
-    def _after_send(self, name: str, message: Publish, body: Any) -> None:
+    def _after_send(self, name: str, message: Publish) -> None:
         if signals.after_task_publish.receivers:
             signals.after_task_publish.send(
                 sender=name,
-                body=body,
+                body=_opened(message.envelope),
                 headers=message.envelope.headers,
                 exchange=message.exchange,
                 routing_key=message.routing_key,
@@ -290,16 +316,38 @@ def _until(envelope: Envelope) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
+def _check_range(name: str, options: Mapping[str, Any]) -> None:
+    for option in ("countdown", "expires"):
+        value = options.get(option)
+        if isinstance(value, (int, float)) and value < INT_MIN:
+            raise ValueError(f"{option} of task {name} is out of range: {value!r} seconds.")
+
+
+def _delivery_mode(chosen: Any) -> int:
+    mode = _DELIVERY_MODES.get(chosen, chosen)
+    if mode not in (1, 2):
+        raise ValueError(f"delivery_mode {chosen!r} is none: use 'transient' (1) or 'persistent' (2).")
+    return int(mode)
+
+
+def _queues_of(options: Mapping[str, Any]) -> list[Queue]:
+    """What the option `declare` names. An exchange alone is left out: nobody is bound to it."""
+    return [Queue.read(entity) for entity in options.get("declare") or () if hasattr(entity, "exchange")]
+
+
+def _opened(envelope: Envelope) -> Any:
+    """The body as it was before it was serialized; of protocol 2 a tuple, as receivers know it."""
+    packed = envelope.headers.get("compression")
+    payload = decompress(envelope.body, packed) if packed else envelope.body
+    accept = frozenset({envelope.content_type or ""})
+    body = serializers.loads(payload, envelope.content_type, envelope.content_encoding, accept)
+    return tuple(body) if isinstance(body, list) else body
+
+
 def _announce(name: str, message: Publish, policy: dict[str, Any], serializer: str) -> Publish:
     """Let receivers of before_task_publish change the message in place: body, headers, properties."""
     envelope = message.envelope
-    # What is compressed stays closed; its headers and properties can be changed all the same.
-    plain = envelope.headers.get("compression") is None
-    accept = frozenset({envelope.content_type or ""})
-    body = serializers.loads(envelope.body, envelope.content_type, envelope.content_encoding, accept) if plain else None
-    if isinstance(body, list):
-        body = tuple(body)  # the parts of protocol 2, as receivers know them
-    headers, properties = dict(envelope.headers), dict(envelope.properties)
+    body, headers, properties = _opened(envelope), dict(envelope.headers), dict(envelope.properties)
     signals.before_task_publish.send(
         sender=name,
         body=body,
@@ -310,6 +358,9 @@ def _announce(name: str, message: Publish, policy: dict[str, Any], serializer: s
         declare=[message.queue] if message.queue else [],
         retry_policy=policy,
     )
-    payload = serializers.dumps(body, serializer)[2] if plain else envelope.body
+    payload = serializers.dumps(body, serializer)[2]
+    packed = envelope.headers.get("compression")
+    if packed:
+        payload = compress(payload, packed)[0]
     changed = msgspec.structs.replace(envelope, headers=headers, properties=properties, body=payload)
     return msgspec.structs.replace(message, envelope=changed)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from celery.app.base import Celery
     from celery.brokers.base import Publish
+    from celery.brokers.topology import Queue
 
 #: Schemes that kombu has no transport for.
 _OURS_ALONE = ("sqlite",)
@@ -63,13 +64,26 @@ def acquired_producer(app: Celery, producer: Any = None) -> Iterator[Any]:
         yield found
 
 
-def publish(message: Publish, producer: Any, over: Any) -> None:
-    """Send a message of ours through a kombu producer, or over a kombu connection."""
+def publish(
+    message: Publish, producer: Any, over: Any, declare: Any = None, policy: dict[str, Any] | None = None
+) -> None:
+    """Send a message of ours through a kombu producer, or over a kombu connection.
+
+    Args:
+        message: what to send.
+        producer: kombu's producer; None: `over` is used.
+        over: kombu's connection.
+        declare: kombu's entities to declare instead of the message's queue.
+        policy: the retry policy; None: no retries.
+    """
     from kombu.messaging import Producer
 
     envelope = message.envelope
     make: Any = Producer  # kombu is untyped
     sender = producer if producer is not None else make(over)
+    properties = dict(envelope.properties)
+    if "expiration" in properties:
+        properties["expiration"] = int(properties["expiration"]) / 1000  # kombu takes seconds
     sender.publish(
         envelope.body,
         exchange=message.exchange,
@@ -78,23 +92,37 @@ def publish(message: Publish, producer: Any, over: Any) -> None:
         content_type=envelope.content_type,
         content_encoding=envelope.content_encoding,
         serializer=None,
-        declare=[_as_kombu(message)] if message.queue is not None else [],
-        **envelope.properties,
+        mandatory=message.mandatory,
+        declare=declare or ([_as_kombu(message.queue)] if message.queue is not None else []),
+        retry=policy is not None,
+        retry_policy=policy,
+        **properties,
     )
 
 
-def _as_kombu(message: Publish) -> Any:
-    from kombu.entity import Exchange, Queue
+def _as_kombu(queue: Queue) -> Any:
+    from kombu import entity
 
-    queue = message.queue
-    assert queue is not None
-    make_exchange: Any = Exchange  # kombu is untyped
-    make_queue: Any = Queue
-    exchange = make_exchange(queue.exchange.name, queue.exchange.type, durable=queue.exchange.durable)
+    make_exchange: Any = entity.Exchange  # kombu is untyped
+    make_queue: Any = entity.Queue
+    make_binding: Any = entity.binding
+    exchange, *others = (
+        make_exchange(
+            each.name, each.type, durable=each.durable, auto_delete=each.auto_delete, arguments=each.arguments
+        )
+        for each in (queue.exchange, *(bound.exchange for bound in queue.bindings))
+    )
     return make_queue(
         queue.name,
         exchange,
         routing_key=queue.routing_key,
+        bindings=[
+            make_binding(other, routing_key=bound.routing_key, arguments=bound.arguments)
+            for other, bound in zip(others, queue.bindings, strict=True)
+        ],
         durable=queue.durable,
+        exclusive=queue.exclusive,
+        auto_delete=queue.auto_delete,
         queue_arguments=queue.declared_arguments(),
+        binding_arguments=queue.binding_arguments,
     )

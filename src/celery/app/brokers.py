@@ -39,10 +39,13 @@ def broker_urls(app: Celery, *, read: bool = False) -> list[str]:
     """Where an application sends to (or, with `read`, consumes from), in order of preference (ROUTE-038)."""
     conf = app.conf
     value = (conf.broker_read_url if read else conf.broker_write_url) or conf.broker_url
-    if isinstance(value, str) and value.startswith("sentinel://"):
-        return [value]  # its servers, joined by semicolons, are one address
     if value:
-        return [_with_scheme(url, conf.broker_transport) for url in split(value)]
+        return [
+            _with_scheme(url, conf.broker_transport)
+            for text in ([value] if isinstance(value, str) else value)
+            # The servers of a Sentinel, joined by semicolons, are one address.
+            for url in ([text] if text.startswith("sentinel://") else split(text))
+        ]
     if any(conf[name] for name in _SPLIT_FORM):
         return [_joined(conf)]
     return [embedded_url(app)]
@@ -83,7 +86,11 @@ def _folder_of(module_name: str) -> str:
 
 
 def _with_scheme(url: str, transport: str | None) -> str:
-    return url if "://" in url else f"{transport or url}://" if transport or url.isalnum() else url
+    if "://" in url:
+        return url
+    if url in DRIVERS or url == transport:
+        return f"{url}://"
+    return f"{transport}://{url}" if transport else url
 
 
 def _joined(conf: Any) -> str:
@@ -101,7 +108,7 @@ def driver(url: str) -> Any:
     """The module that drives a URL.
 
     Raises:
-        ImproperlyConfigured: no driver has this scheme, or its library is not installed.
+        ImproperlyConfigured: no driver has this scheme.
     """
     scheme = url.partition("://")[0]
     path = DRIVERS.get(scheme) or _entry_points().get(scheme)

@@ -1,8 +1,9 @@
 """Sending with retries and failover: the one way from an application to its broker.
 
 Rules
-    1. A failed attempt tries the next URL, in the order of `broker_failover_strategy`; the URL that worked last is
-       tried first next time.
+    1. After a failed attempt the next URL is in use, in the order of `broker_failover_strategy`, for this call and all
+       others; the URL that worked last is tried first next time. Each URL is tried before a call fails, whatever the
+       retry policy says.
     2. Pauses and the number of attempts follow the retry policy (`task_publish_retry_policy`): `max_retries` retries
        after the first attempt, `interval_start` seconds before the first of them, `interval_step` more each time, at
        most `interval_max`. max_retries None is for ever.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +26,7 @@ from celery.brokers.url import mask
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from celery.app.base import Celery
     from celery.brokers.base import Publish, Sender
@@ -65,6 +67,7 @@ class Publisher:
         self._order = failover(list(self._pools), strategy)
         self._url = next(self._order)
         self._pool = self._pools[self._url]
+        self._turning = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -88,38 +91,52 @@ class Publisher:
 
     def run(self, operation: Callable[[Sender], T], policy: dict[str, Any] | None = None) -> T:
         """Do something with a sender, retrying by `policy` (None: no retries)."""
-        try:
-            with self._pool.lend() as sender:
-                return operation(sender)
-        except exceptions.OperationalError as exc:
-            error = exc
-        for pause in pauses(policy or NO_RETRY):
-            self._fail_over()
-            time.sleep(pause)
+        error: Exception | None = None
+        for pause in pauses(policy, len(self._pools)):
+            if pause:
+                time.sleep(pause)
+            pool = self._pool
             try:
-                with self._pool.lend() as sender:
+                with pool.lend() as sender:
                     return operation(sender)
             except exceptions.OperationalError as exc:
                 error = exc
+                self._fail_over(pool)
         raise self._report(error)
 
     async def apublish(
-        self, batch: Sequence[Publish], *, confirm: bool = False, policy: dict[str, Any] | None = None
+        self,
+        batch: Sequence[Publish],
+        *,
+        confirm: bool = False,
+        timeout: float | None = None,
+        policy: dict[str, Any] | None = None,
     ) -> None:
         """`publish` for coroutines: what many of them send at the same time leaves in one batch."""
+        await self._atry(lambda pool: pool.apublish(batch, confirm=confirm), timeout, policy)
+
+    async def arun(self, operation: Callable[[Sender], T], policy: dict[str, Any] | None = None) -> T:
+        """`run` for coroutines. It takes its turn among what they publish, so it should be short."""
+        return await self._atry(lambda pool: pool.run(operation), None, policy)
+
+    async def _atry(
+        self, attempt: Callable[[SenderPool], Awaitable[T]], timeout: float | None, policy: dict[str, Any] | None
+    ) -> T:
         import asyncio
 
-        try:
-            return await self._pool.apublish(batch, confirm=confirm)
-        except exceptions.OperationalError as exc:
-            error = exc
-        for pause in pauses(policy or NO_RETRY):
-            self._fail_over()
-            await asyncio.sleep(pause)
+        error: Exception | None = None
+        for pause in pauses(policy, len(self._pools)):
+            if pause:
+                await asyncio.sleep(pause)
+            pool = self._pool
             try:
-                return await self._pool.apublish(batch, confirm=confirm)
+                async with asyncio.timeout(timeout):
+                    return await attempt(pool)
+            except TimeoutError:
+                error = exceptions.OperationalError(f"no answer within {timeout} seconds")
             except exceptions.OperationalError as exc:
                 error = exc
+            self._fail_over(pool)
         raise self._report(error)
 
     def close(self) -> None:
@@ -127,29 +144,46 @@ class Publisher:
         for pool in self._pools.values():
             pool.close()
 
-    def _fail_over(self) -> None:
-        self._url = next(self._order)
-        self._pool = self._pools[self._url]
+    def _fail_over(self, failed: SenderPool) -> None:
+        """Make the next URL the one in use, unless another thread has done so, or is doing it."""
+        if not self._turning.acquire(blocking=False):
+            return
+        try:
+            if self._pool is failed:
+                self._url = next(self._order)
+                self._pool = self._pools[self._url]
+        finally:
+            self._turning.release()
 
-    def _report(self, error: Exception) -> Exception:
+    def _report(self, error: Exception | None) -> Exception:
         place = " or ".join(mask(url) for url in self._pools)
         reason = str(error)
-        if all(mask(url) in reason for url in self._pools):
+        if error is not None and all(mask(url) in reason for url in self._pools):
             return error
         return exceptions.OperationalError(f"cannot reach the broker at {place}: {reason}")
 
 
-def pauses(policy: dict[str, Any]) -> Iterator[float]:
-    """Seconds to wait before each retry (rule 2)."""
+def pauses(policy: dict[str, Any] | None, urls: int = 1) -> Iterator[float]:
+    """Seconds to wait before each attempt, the first included (rules 1 and 2).
+
+    Args:
+        policy: the retry policy; None: no retries.
+        urls: how many brokers there are to try.
+    """
+    yield 0.0
+    policy = NO_RETRY if policy is None else policy
     most = policy.get("max_retries", 3)
     pause = policy.get("interval_start", 0) or 0.0
     step = policy.get("interval_step", 0.2) or 0.0
     ceiling = policy.get("interval_max", 1)
     for attempt in itertools.count():
-        if most is not None and attempt >= most:
+        if most is None or attempt < most:
+            yield min(pause, ceiling) if ceiling is not None else pause
+            pause += step
+        elif attempt < urls - 1:
+            yield 0.0
+        else:
             return
-        yield min(pause, ceiling) if ceiling is not None else pause
-        pause += step
 
 
 def failover(urls: Sequence[str], strategy: str | Callable[[Sequence[str]], Iterator[str]] | None) -> Iterator[str]:

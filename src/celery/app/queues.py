@@ -64,7 +64,7 @@ class Queues(dict[str, Queue]):
         """Enter a queue: a record, kombu's object, or a name with options of `add_compat`."""
         if isinstance(queue, str):
             return self.add(_read_mapping(queue, kwargs))
-        completed = self.read(queue)
+        completed = self._complete(Queue.read(queue))
         self[completed.name] = completed
         if completed.alias:
             self.aliases[completed.alias] = completed
@@ -74,9 +74,13 @@ class Queues(dict[str, Queue]):
         """Enter a queue given by options (exchange, exchange_type, routing_key or binding_key, ...)."""
         return self.add(name, **options)
 
-    def read(self, queue: Any) -> Queue:
-        """A queue with the defaults filled in: exchange, routing key, priorities (ROUTE-012)."""
-        queue = Queue.read(queue)
+    @staticmethod
+    def read(queue: Any) -> Queue:
+        """A queue that a call or a route brings, as a record; it is no entry and gets no defaults."""
+        return Queue.read(queue)
+
+    def _complete(self, queue: Queue) -> Queue:
+        """The queue with the defaults filled in: exchange, routing key, priorities (ROUTE-012)."""
         arguments = queue.queue_arguments
         if self.max_priority is not None and queue.max_priority is None and "x-max-priority" not in (arguments or {}):
             arguments = {**(arguments or {}), "x-max-priority": self.max_priority}

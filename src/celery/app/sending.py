@@ -60,10 +60,12 @@ def _fill_in_task_options(app: Celery, name: str, options: dict[str, Any]) -> No
     known = app._registration.tasks.get(name)
     if known is None:
         return
-    for option in _TASK_OPTIONS:
+    for option in EXECUTION_OPTIONS:
         value = getattr(known, option, None)
         if value is not None:
             options.setdefault(option, value)
+    if known.ignore_result:  # a False is left to what the worker's own task says
+        options.setdefault("ignore_result", True)
 
 
 def _as_list(value: Any) -> list[Any] | None:

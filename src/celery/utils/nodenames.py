@@ -1,4 +1,5 @@
 """Names of workers: ``name@host`` (CLI-065)."""
+
 from __future__ import annotations
 
 import os
@@ -46,9 +47,9 @@ def worker_direct(hostname: str | Any) -> Any:
     """Return the queue that only the worker of this node name consumes from; a queue is returned as it is."""
     if not isinstance(hostname, str):
         return hostname
-    kombu: Any = import_module("kombu")  # 183 ms, for routes to one worker only
-    return kombu.Queue(
-        WORKER_DIRECT_QUEUE_FORMAT.format(hostname=hostname), kombu.Exchange(WORKER_DIRECT_EXCHANGE), hostname
+    topology: Any = import_module("celery.brokers.topology")  # lies above, and is needed for routes to one worker only
+    return topology.Queue(
+        WORKER_DIRECT_QUEUE_FORMAT.format(hostname=hostname), topology.Exchange(WORKER_DIRECT_EXCHANGE), hostname
     )
 
 
@@ -80,9 +81,7 @@ def node_format(s: str, name: str, **extra: str | Callable[[], str]) -> str:
     return host_format(s, host, shortname or NODENAME_DEFAULT, p=name, **extra)
 
 
-def host_format(
-    s: str, host: str | None = None, name: str | None = None, **extra: str | Callable[[], str]
-) -> str:
+def host_format(s: str, host: str | None = None, name: str | None = None, **extra: str | Callable[[], str]) -> str:
     """Expand ``%n``, ``%h``, ``%d``, ``%i`` and ``%I`` in a node name.
 
     Args:
