@@ -29,6 +29,7 @@ COMMANDS = {
     "control": "celery.bin.control:control",
     "dead": "celery.bin.dead:dead",
     "inspect": "celery.bin.control:inspect",
+    "list": "celery.bin.list:list_",
     "purge": "celery.bin.purge:purge",
     "report": "celery.bin.report:report",
     "result": "celery.bin.result:result",

@@ -222,6 +222,14 @@ class Sender(abc.ABC):
         """
         return 0
 
+    def bindings(self, exchange: str) -> list[tuple[str, str]]:
+        """The bindings of an exchange: pairs of queue and routing key, sorted.
+
+        Raises:
+            NotImplementedError: the broker does not tell its clients (RabbitMQ).
+        """
+        raise NotImplementedError(f"{self.capabilities.name} does not tell its bindings")
+
     @abc.abstractmethod
     def close(self) -> None:
         """Close the connection. Idempotent; a later call opens another."""

@@ -19,7 +19,6 @@ Rules
     5. Queues that are exclusive or delete themselves go with their last consumer. Expiry, message ttl and length
        limits are not kept: the process ends first.
 """
-# ruff: noqa: D102 - methods are documented where they are promised, in celery.brokers.base
 
 from __future__ import annotations
 
@@ -226,6 +225,10 @@ class _Store:
         with self.lock:
             return list(self._dead.get(queue, ()))[:limit]
 
+    def bindings(self, exchange: str) -> list[tuple[str, str]]:
+        with self.lock:
+            return sorted((queue, binding.routing_key) for binding, queue in self._bindings.get(exchange, ()))
+
     def replay(self, queue: str, limit: int) -> int:
         with self.lock:
             dead = self._dead.get(queue, deque())
@@ -337,6 +340,9 @@ class Sender(base.Sender):
 
     def replay(self, queue: str, limit: int) -> int:
         return self._store.replay(queue, limit)
+
+    def bindings(self, exchange: str) -> list[tuple[str, str]]:
+        return self._store.bindings(exchange)
 
     def close(self) -> None:
         self._declared.clear()

@@ -779,3 +779,16 @@ def test_a_closed_sender_connects_anew(bench):
         sender.close()
         sender.close()
     assert sender.length(queue.name) == 3
+
+
+def test_bindings_are_told_by_brokers_that_can(bench):
+    sender = bench.sender()
+    exchange = Exchange(f"x-{uuid.uuid4()}", "topic")
+    names = [f"q-{uuid.uuid4()}" for _ in range(2)]
+    sender.declare([Queue(name, exchange, routing_key=f"{name}.#") for name in names])
+    if bench.name == "amqp":
+        with pytest.raises(NotImplementedError, match="amqp does not tell"):
+            sender.bindings(exchange.name)
+        return
+    assert sender.bindings(exchange.name) == sorted((name, f"{name}.#") for name in names)
+    assert sender.bindings("unknown") == []

@@ -107,6 +107,12 @@ class Sender(base.Sender):
                 sent += self._connection.run(load("replay"), letters, value, *posting.pushes[0])
         return sent
 
+    def bindings(self, exchange: str) -> list[tuple[str, str]]:
+        """Those written down by us and by peers (wire.md 3.3)."""
+        members = self._connection.call("SMEMBERS", self._keys.bindings(exchange))
+        read = (self._keys.read_member(member.decode("utf-8", "replace")) for member in members)
+        return sorted((queue, key) for key, queue in filter(None, read))
+
     def close(self) -> None:
         """Disconnect."""
         self._connection.close()

@@ -13,13 +13,13 @@ import msgspec
 
 from celery.brokers.base import Verdict
 from celery.brokers.redis import dead, envelope
+from celery.brokers.redis.address import Address
 from celery.brokers.redis.keys import DELAYED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery.brokers.base import Delivery, ResultWrite, Settlement
-    from celery.brokers.redis.address import Address
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.routing import Posting
 

@@ -28,6 +28,7 @@ _CHANGED = "UPDATE topology SET generation = generation + 1"
 _EXCHANGES = "SELECT name, type FROM exchange"
 _BINDINGS = "SELECT exchange, routing_key, arguments, queue FROM binding"
 _ADD_EXCHANGE = "INSERT INTO exchange (name, type) VALUES (?, ?)"
+_OF_EXCHANGE = "SELECT queue, routing_key FROM binding WHERE exchange = ? ORDER BY queue, routing_key"
 _ADD_BINDING = "INSERT OR IGNORE INTO binding (exchange, routing_key, arguments, queue) VALUES (?, ?, ?, ?)"
 _ADD_EXPIRING = """
     INSERT INTO expiring (queue, expires, read_at) VALUES (?, ?, ?)
@@ -141,6 +142,11 @@ def lifetime(queue: Queue, *, private: bool = False) -> float | None:
 
 def _row(bound: Binding, queue: Queue) -> _Row:
     return (bound.exchange.name, bound.routing_key, _encode(bound.arguments or {}).decode(), queue.name)
+
+
+def bindings(db: sqlite3.Connection, exchange: str) -> list[tuple[str, str]]:
+    """Queue and routing key of each binding of an exchange, sorted."""
+    return db.execute(_OF_EXCHANGE, (exchange,)).fetchall()
 
 
 def renew(db: sqlite3.Connection, queues: Iterable[str]) -> None:

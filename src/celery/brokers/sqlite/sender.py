@@ -101,6 +101,11 @@ class Sender(base.Sender):
             self._bell.ring()
         return sent
 
+    def bindings(self, exchange: str) -> list[tuple[str, str]]:
+        """Those in the file."""
+        with self._store.reading() as db:
+            return routes.bindings(db, exchange)
+
     def close(self) -> None:
         """Close file and bell. Idempotent; a later call opens them again."""
         self._store.close()

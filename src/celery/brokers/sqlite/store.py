@@ -71,7 +71,7 @@ def path_of(url: str) -> str:
             f"{urls.mask(url)!r} names no file: write sqlite:///relative.db or sqlite:////absolute/path.db "
             "(memory:// is the broker that lives in one process)"
         )
-    return os.path.abspath(name)  # noqa: PTH100 - what the user wrote, links and all, made absolute
+    return os.path.abspath(name)
 
 
 class Store:
