@@ -189,14 +189,28 @@ def pauses(policy: dict[str, Any] | None, urls: int = 1) -> Iterator[float]:
 def failover(urls: Sequence[str], strategy: str | Callable[[Sequence[str]], Iterator[str]] | None) -> Iterator[str]:
     """An endless order of URLs (`broker_failover_strategy`): round-robin, shuffle, or a generator function's own."""
     if callable(strategy):
-        return iter(strategy(urls))
+        return _chosen(urls, strategy)
     if strategy in (None, "round-robin"):
         return itertools.cycle(urls)
     if strategy == "shuffle":
         return _shuffled(urls)
     raise exceptions.ImproperlyConfigured(
-        f"broker_failover_strategy is {strategy!r}; it can be 'round-robin', 'shuffle' or a generator function."
+        f"broker_failover_strategy is {strategy!r}; it can be 'round-robin', 'shuffle' or a function."
     )
+
+
+def _chosen(urls: Sequence[str], strategy: Callable[[Sequence[str]], Iterator[str]]) -> Iterator[str]:
+    """What a function chooses; one that comes to its end is asked again."""
+    while True:
+        url = None
+        for url in strategy(urls):
+            if url not in urls:
+                raise exceptions.ImproperlyConfigured(
+                    f"broker_failover_strategy chose {mask(url)}, which is none of the configured brokers."
+                )
+            yield url
+        if url is None:
+            raise exceptions.ImproperlyConfigured("broker_failover_strategy is a function that chooses no broker.")
 
 
 def _shuffled(urls: Sequence[str]) -> Iterator[str]:
