@@ -34,6 +34,7 @@ logger = get_logger(__name__)
 NOT_YET = {
     "statedb": "--statedb is not acted on in this version: the worker forgets revoked tasks when it ends.",
     "disable_prefetch": "--disable-prefetch is not acted on in this version: use --prefetch-multiplier=1.",
+    "task_events": "Task events are not in this version: none will be sent.",
 }
 
 
@@ -114,8 +115,9 @@ class Worker(WorkController):
     def _warn_of_what_is_ignored(self) -> None:
         conf = self.app.conf
         conf.maybe_warn_deprecated_settings()
+        wanted = {**self.options, "task_events": self.task_events}
         for option, text in NOT_YET.items():
-            if self.options.get(option):
+            if wanted.get(option):
                 logger.warning(text)
         ignored = conf.unacted()
         if ignored:
