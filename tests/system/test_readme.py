@@ -67,6 +67,14 @@ def test_links_lead_somewhere(page):
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
+@pytest.mark.parametrize("page", ["internals.md", "guarantees.md"])
+def test_files_that_the_pages_name_exist(page):
+    named = re.findall(r"`([\w/]+\.(?:py|sql|lua))`", (ROOT / "docs" / page).read_text())
+    places = [ROOT / "src" / "celery", ROOT / "tests", ROOT]
+    assert named
+    assert [name for name in named if not any((place / name).is_file() for place in places)] == []
+
+
 def functions(path):
     """Names of all functions of a file."""
     tree = ast.parse(path.read_text())
