@@ -11,12 +11,14 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import logging
 import logging.handlers
 import os
 import pickle
 import socket
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,7 +32,7 @@ from celery.utils.nodenames import anon_nodename
 from celery.worker.worker import WorkController
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from celery.app.base import Celery
     from celery.worker.consumer import Consumer
@@ -83,6 +85,7 @@ class TestWorkController(WorkController):
         super().__init__(*args, **kwargs)
         self._up_or_failed = threading.Event()
         self.failure: BaseException | None = None
+        self._known_tasks = set(self.app.tasks)
         if self.pool_cls.name == "prefork":
             self.logger_queue = _LogQueue()
 
@@ -96,6 +99,29 @@ class TestWorkController(WorkController):
             raise
         finally:
             self._up_or_failed.set()
+
+    def reload(self, modules: Iterable[str] | None = None, reload: bool = False, reloader: Any = None) -> None:
+        """Take in the tasks that were declared since the worker has started.
+
+        Args:
+            modules: to import first.
+            reload: import those again that are imported already.
+            reloader: imports a module again; default `importlib.reload`.
+
+        Raises:
+            RuntimeError: there are such tasks, and pool processes, which cannot get them.
+        """
+        for name in modules or ():
+            if reload and name in sys.modules:
+                (reloader or importlib.reload)(sys.modules[name])
+            else:
+                self.app.loader.import_task_module(name)
+        new = sorted(set(self.app.tasks) - self._known_tasks)
+        if new and not self.pool_cls.runs_here:
+            raise RuntimeError(
+                f"The processes of the test worker {self.hostname} do not know {', '.join(new)}: they were forked "
+                "before. Declare tasks before the worker starts, or use the solo pool."
+            )
 
     def on_consumer_ready(self, consumer: Consumer) -> None:
         """Tell the world."""
