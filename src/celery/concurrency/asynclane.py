@@ -11,10 +11,11 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from celery import _state
@@ -42,6 +43,8 @@ class AsyncLane:
         self._frames = ipc.Frames()
         self._sequence = 0
         self._ready: list[tuple[int, Outcome]] = []
+        #: Words of the slots that show what is in `_ready`.
+        self._places: list[int] = []
         self._running: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._main, name="celery-async", daemon=True)
         self._transport: asyncio.Transport | None = None
@@ -95,35 +98,44 @@ class AsyncLane:
 
     async def _attempt(self, sequence: int, job: Job) -> None:
         place = slots.position(self._free.pop())
-        row = self._row
-        row[place + 1] = time.monotonic_ns()
-        row[place] = sequence
+        self._row[place + 1] = time.monotonic_ns()
+        self._row[place] = sequence
         try:
             outcome = await self._outcome(job)
-        finally:
-            row[place] = 0
-            self._free.append((place - slots.position(0)) // 2)
+        except BaseException as exc:  # noqa: BLE001: it called exit(), which is for this process
+            # At once: while the slots show what runs here.
+            self._flush()
+            os._exit(exc.code if isinstance(exc, SystemExit) and isinstance(exc.code, int) else 1)
         if not self._ready:
             asyncio.get_running_loop().call_soon(self._flush)
         self._ready.append((sequence, outcome))
+        self._places.append(place)
 
     async def _outcome(self, job: Job) -> Outcome:
         tracer, info = self._tracer, job.delivery_info
         if job.aftermath is not None:
             return tracer.aftermath(job.number, job.envelope, info, exception_of(job.aftermath))
         soft, hard = job.limits or (None, None)
-        if soft is None and hard is None:
-            return await tracer.arun(job.number, job.envelope, info)
-        limited = _Limited(tracer.arun(job.number, job.envelope, info), soft, hard)
+        coroutine = tracer.arun(job.number, job.envelope, info)
+        limited = soft is not None or hard is not None
+        attempt: Awaitable[Outcome] = _Limited(coroutine, soft, hard) if limited else coroutine
         try:
-            return await limited
+            return await attempt
         except _HardLimit:
             return tracer.aftermath(job.number, job.envelope, info, TimeLimitExceeded(hard))
+        except asyncio.CancelledError as exc:
+            # Nobody here cancels an attempt for good: the task did so itself, and fails with it.
+            return tracer.aftermath(job.number, job.envelope, info, exc)
 
     def _flush(self) -> None:
         if self._ready and self._transport is not None:
             batch, self._ready = self._ready, []
             self._transport.write(ipc.outcomes_frame(batch))
+            # Not before: a job that no slot shows and that has no outcome was never begun.
+            for place in self._places:
+                self._row[place] = 0
+                self._free.append((place - slots.position(0)) // 2)
+            self._places.clear()
 
 
 class _HardLimit(Exception):  # noqa: N818: never leaves this module

@@ -87,6 +87,9 @@ class PoolEvents(Protocol):
     def lost(self, job: int, loss: Lost) -> None:
         """The attempt began and will have no outcome."""
 
+    def grown(self) -> None:
+        """A child came up: there is more room than before."""
+
 
 class Pool(abc.ABC):
     """Runs jobs. One event loop; every method but `prepare` is called on it."""

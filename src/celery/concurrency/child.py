@@ -133,7 +133,7 @@ class SyncLane:
         """
         row = self._row
         frame = _state.current_frame()
-        if frame is None or not frame.task.track_started:
+        if frame is None or not frame.task.track_started or not frame.task.backend.async_writer:
             return
         deadline = time.monotonic() + 2.0
         while row[slots.TOLD] < row[slots.BEGUN] and time.monotonic() < deadline:
@@ -155,9 +155,19 @@ class SyncLane:
             self._flusher.send(ipc.frame(ipc.Kind.RETURNED, rest))
         self._flusher.send(ipc.frame(ipc.Kind.RETIRED, reason))
 
+    def flush(self) -> None:
+        """Send what was finished before a task ended the process."""
+        self._flusher.flush()
+
     def close(self) -> None:
         """End the thread of the lane, once `serve` has returned."""
         self._flusher.close()
+
+    def asked_to_end(self, *_: Any) -> None:
+        """Handler of SIGTERM: only the worker's word counts."""
+        if self._row[slots.TERM]:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def soft_limit(self, *_: Any) -> None:
         """Handler of SIGUSR1."""
@@ -274,6 +284,7 @@ def serve(
         max_memory=options.get("max_memory_per_child"),
     )
     signal.signal(signal.SIGUSR1, lane.soft_limit)
+    signal.signal(signal.SIGTERM, lane.asked_to_end)
     if any(task.is_async for task in app.tasks.values()):
         from celery.concurrency.asynclane import AsyncLane
 
@@ -288,6 +299,7 @@ def serve(
         if async_lane is not None:
             async_lane.join()
     except SystemExit as exc:
+        lane.flush()
         exitcode = exc.code if isinstance(exc.code, int) else 1
         raise
     finally:
@@ -296,12 +308,13 @@ def serve(
 
 
 def _reset_signals() -> None:
-    """CLI-058: the worker alone decides when children end."""
-    for name in ("SIGTERM", "SIGHUP", "SIGTTIN", "SIGTTOU"):
+    """CLI-058, save that SIGTERM stays ignored until its handler is there: who signals the whole group asks the worker
+    to end, which lets children finish what they run.
+    """
+    for name in ("SIGHUP", "SIGTTIN", "SIGTTOU"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.environ.get("REMAP_SIGTERM"):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _become_worker_process(app: Celery, hostname: str, index: int) -> None:

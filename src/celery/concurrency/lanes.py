@@ -30,6 +30,8 @@ _BUFFER = 1 << 20
 _ECHO = 0.5
 #: Children that die before their first sign of life: seconds before the next try, doubling.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+#: Deaths before a first sign of life, in a row, after which a pool that was never up gives up.
+_HOPELESS = 6
 #: Seconds for the first child to come up: it may have much to import.
 START_TIMEOUT = 30.0
 
@@ -121,6 +123,9 @@ class LanePool(Pool):
         self._ticking: asyncio.TimerHandle | None = None
         self._stopping = False
         self._pause = _FIRST_PAUSE
+        #: A child has come up, or it is plain that none will.
+        self._first_child: asyncio.Future[None]
+        self._stillborn = 0
         self._gone: asyncio.Future[None] | None = None
 
     # -- children
@@ -136,14 +141,14 @@ class LanePool(Pool):
     async def start(self) -> None:
         self._gone = asyncio.get_running_loop().create_future()
         self.children = [Child(self, index) for index in range(self.concurrency)]
+        self._first_child = asyncio.get_running_loop().create_future()
         for child in self.children:
             await self._hatch(child)
         wait = max(START_TIMEOUT, self.options.get("proc_alive_timeout") or 0.0)
-        done, _ = await asyncio.wait(
-            [child.ready for child in self.children], timeout=wait, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not done:
+        await asyncio.wait([self._first_child], timeout=wait)
+        if not self._first_child.done():
             raise WorkerLostError("Could not start worker processes")
+        self._first_child.result()
 
     async def _hatch(self, child: Child) -> None:
         self.slots.clear(child.index)
@@ -203,6 +208,9 @@ class LanePool(Pool):
         lived = child.ready.done()
         if not child.retiring:
             logger.error("A pool process of %s ended with %s", self.hostname, detail)
+        self._stillborn += not lived
+        if self._stillborn >= _HOPELESS and not self._first_child.done():
+            self._first_child.set_exception(WorkerLostError("Could not start worker processes"))
         self._pause = _FIRST_PAUSE if lived else min(2 * self._pause, _LONGEST_PAUSE)
         loop = asyncio.get_running_loop()
         loop.call_later(0 if lived else self._pause, lambda: loop.create_task(self._hatch(fresh)))
@@ -239,13 +247,18 @@ class LanePool(Pool):
             child.sync.closed = child.tasks.closed = False
             if not child.ready.done():
                 child.ready.set_result(None)
+            self._stillborn = 0
+            if not self._first_child.done():
+                self._first_child.set_result(None)
             self._assign()
+            self.events.grown()
         elif kind is ipc.Kind.RETURNED:
             self.dispatcher.put_back([held for number in payload if (held := channel.release(number)) is not None])
             self._assign()
         elif kind is ipc.Kind.RETIRED:
             child.retiring = True
             channel.closed = child.tasks.closed = True
+            child.tasks.transport.write(ipc.frame(ipc.Kind.STOP))
             logger.info("Pool process %s retires: it %s", child.pid, payload)
 
     def withdraw(self, job: int) -> bool:
@@ -256,6 +269,7 @@ class LanePool(Pool):
             for _, held, _ in child.running():
                 if held.job.number == job:
                     child.sentence = (job, Lost("terminated", str(int(signal)), pid=child.pid))
+                    child.row[slots.TERM] = 1
                     self._signal(child, signal)
                     return True
         return False
@@ -332,7 +346,6 @@ class LanePool(Pool):
             row[slots.FIRST], row[slots.LAST] = child.recall
 
     def told(self, job: int) -> None:
-        """The start of a job has been settled (early acknowledgement, STARTED): the child may go on to tell states."""
         for child in self.children:
             for channel, held, _ in child.running():
                 if held.job.number == job and channel is child.sync:

@@ -7,6 +7,9 @@ is back in milliseconds. It does nothing else: it waits for requests and for the
 Over a stream socket, one line a message. To the nursery: "fork <index>" with two descriptors attached, the child's
 ends of its lanes. From it: "forked <index> <pid>", "exited <index> <pid> <status>" (as of waitpid).
 
+A nursery that dies takes its children along, and is replaced by one that imports the application anew
+(`celery.concurrency.spawn`).
+
 Everybody dies with their parent (Linux): the nursery with the main process, the children with the nursery.
 """
 
@@ -21,9 +24,12 @@ import socket
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
+
+from celery.utils.log import get_logger
+
+logger = get_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -60,26 +66,43 @@ BeChild = Callable[[int, socket.socket, socket.socket], None]
 class Nursery:
     """The main process's end."""
 
-    def __init__(self, be_child: BeChild) -> None:
-        """Fork the nursery. Must be called before the process has threads."""
-        others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        """Take over a nursery that exists.
+
+        Args:
+            pid: its process.
+            connection: leads there.
+        """
+        self.pid = pid
+        self.connection = connection
+        self._buffer = b""
+
+    @classmethod
+    def split_off(cls, be_child: BeChild) -> Nursery:
+        """Fork a nursery from this process, which must not have threads yet."""
+        here = (threading.main_thread(), threading.current_thread())
+        others = [thread.name for thread in threading.enumerate() if thread not in here]
         if others:
-            warnings.warn(
-                f"Threads were running when the worker was about to fork: {', '.join(others)}. They do not exist in "
-                "pool processes, and locks that they held stay locked there. Start them in worker_process_init, or use "
+            logger.warning(
+                "Threads were running when the worker was about to fork: %s. They do not exist in pool processes, and "
+                "locks that they held stay locked there. Start them in worker_process_init, or use "
                 "--pool-start-method=spawn.",
-                RuntimeWarning,
-                stacklevel=3,
+                ", ".join(others),
             )
-        self.connection, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
-        if self.pid == 0:
-            self.connection.close()
-            _run_and_exit(lambda: _serve(theirs, be_child))
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+
+            def begin() -> None:
+                die_with_parent()
+                serve(theirs, be_child)
+
+            run_and_exit(begin)
         theirs.close()
-        self._buffer = b""
+        return cls(pid, ours)
 
     def fork(self, index: int, sync_socket: socket.socket, async_socket: socket.socket) -> None:
         """Ask for a child. The answer comes as an event."""
@@ -110,7 +133,7 @@ class Nursery:
             os.waitpid(self.pid, 0)
 
 
-def _run_and_exit(function: Callable[[], None]) -> NoReturn:
+def run_and_exit(function: Callable[[], None]) -> NoReturn:
     """Leave a forked process without the parent's clean-up."""
     status = 0
     try:
@@ -136,8 +159,8 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _serve(connection: socket.socket, be_child: BeChild) -> None:
-    die_with_parent()
+def serve(connection: socket.socket, be_child: BeChild) -> None:
+    """Be a nursery until the main process is gone."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
     # Pages that nobody writes stay shared: the collector must not touch what was imported.
@@ -159,7 +182,7 @@ def _serve(connection: socket.socket, be_child: BeChild) -> None:
         if connection in readable:
             message, fds, _, _ = socket.recv_fds(connection, 16, 2)
             if not message:
-                return
+                break
             index = int(message.split()[1])
             pid = os.fork()
             if pid == 0:
@@ -169,11 +192,13 @@ def _serve(connection: socket.socket, be_child: BeChild) -> None:
                     each.close()
                 die_with_parent()
                 ends = [socket.socket(fileno=fd) for fd in fds]
-                _run_and_exit(lambda: be_child(index, *ends))
+                run_and_exit(lambda: be_child(index, *ends))
             for fd in fds:
                 os.close(fd)
             children[pid] = index
             connection.sendall(b"forked %d %d\n" % (index, pid))
+    for each in (connection, wakeup, wakeup_write):
+        each.close()
 
 
 def _reap(connection: socket.socket, children: dict[int, int]) -> None:

@@ -8,7 +8,8 @@ Each child has a row of 64-bit words. The first eight are its sync lane's:
     FIRST    jobs from this number ...                                         worker writes
     LAST     ... to this one are recalled: they must not begin                 worker writes
     SOFT     the job whose soft time limit is up                               worker writes
-    TOLD     the last job whose start the worker has settled                   worker writes
+    TOLD     the last job whose start is stored                                worker writes
+    TERM     not 0: SIGTERM is meant, it came from the worker                  worker writes
 
 Then two words for each running position of the async lane: sequence number (0: free), and since when.
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 import mmap
 import os
 
-BEGUN, SINCE, ENDED, FIRST, LAST, SOFT, TOLD = range(7)
+BEGUN, SINCE, ENDED, FIRST, LAST, SOFT, TOLD, TERM = range(8)
 _SYNC_WORDS = 8
 
 

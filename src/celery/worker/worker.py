@@ -255,7 +255,7 @@ class WorkController:
 
     async def _drain(self, consuming: asyncio.Task[None]) -> None:
         consumer = self.consumer
-        consumer.pause()
+        await consumer.pause()
         deadline = None
         while self._stop < Stop.COLD:
             consumer.give_back_waiting()
@@ -417,6 +417,9 @@ class _Events:
 
     def lost(self, job: int, loss: Any) -> None:
         self._worker.consumer.lost(job, loss)
+
+    def grown(self) -> None:
+        self._worker.consumer.grown()
 
 
 def _concurrency(wanted: int | str | None) -> int:

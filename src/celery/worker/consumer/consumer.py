@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -71,7 +72,8 @@ class Consumer:
         self._orphans = _Orphans()
         self._last_job = 0
         self._more = asyncio.Event()
-        self._waits: dict[int, asyncio.TimerHandle] = {}
+        #: Deliveries whose time is near, and what will wake them.
+        self._waits: dict[int, tuple[Delivery, asyncio.TimerHandle]] = {}
         self._paused = False
         #: As the receiver was told last; -1: not yet.
         self._prefetch = -1
@@ -141,7 +143,7 @@ class Consumer:
 
     def _abandon(self) -> None:
         """The connection is gone: rule 3."""
-        for handle in self._waits.values():
+        for _, handle in self._waits.values():
             handle.cancel()
         self._waits.clear()
         for number, request in list(self.requests.items()):
@@ -164,9 +166,13 @@ class Consumer:
     def _take_more(self) -> None:
         self._more.set()
 
-    def pause(self) -> None:
-        """Take no more messages (the worker is about to stop)."""
+    async def pause(self) -> None:
+        """Take no more messages (the worker is about to stop); what the broker has pushed goes back at once."""
         self._paused = True
+        if self.receiver is not None:
+            with contextlib.suppress(exceptions.OperationalError):
+                for queue in list(self.app.amqp.queues.consume_from):
+                    await self.receiver.cancel(queue)
 
     def budget(self) -> int:
         """How many more deliveries to take now."""
@@ -270,7 +276,7 @@ class Consumer:
             return
         key = id(delivery)
         loop = asyncio.get_running_loop()
-        self._waits[key] = loop.call_later(decision.until - now, self._due, key, delivery, decision)
+        self._waits[key] = delivery, loop.call_later(decision.until - now, self._due, key, delivery, decision)
 
     def _due(self, key: int, delivery: Delivery, decision: Decision) -> None:
         del self._waits[key]
@@ -418,8 +424,9 @@ class Consumer:
 
     def give_back_waiting(self) -> None:
         """What has not begun goes back to the queue."""
-        for handle in self._waits.values():
+        for delivery, handle in self._waits.values():
             handle.cancel()
+            self.settler.settlement(delivery, Verdict.RETURN)
         self._waits.clear()
         for number, request in list(self.requests.items()):
             if request.job.aftermath is None and self.pool.withdraw(number):
