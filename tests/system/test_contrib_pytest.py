@@ -204,7 +204,7 @@ def test_let_out(celery_app, depends_on_current_app):
 def run(tmp_path):
     """Run pytest on files, and give its exit status and what became of each test."""
 
-    def run(*arguments, python=sys.executable, plugin=None, env=(), **files):
+    def run(*arguments, python=sys.executable, plugin=None, env=(), timeout=50, **files):
         conftest = CONFTEST if plugin is None else f"{CONFTEST}\npytest_plugins = {plugin!r}\n"
         for name, text in {**PROGRAM, "conftest.py": conftest}.items():
             (tmp_path / name).write_text(text)
@@ -218,7 +218,7 @@ def run(tmp_path):
             env={**os.environ, **dict(env)},
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=timeout,
             check=False,
         )
         outcomes = dict(re.findall(r"^\w+\.py::(\S+) (PASSED|FAILED|ERROR|SKIPPED)", done.stdout, re.MULTILINE))
@@ -236,9 +236,10 @@ def test_a_suite_for_celery_runs_unchanged(run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)  # each of Celery's workers takes five seconds to stop
 def test_celery_gives_the_same_outcomes(run, celery57):
     plugin = ("celery.contrib.pytest",)
-    _, outcomes = run(python=str(celery57), plugin=plugin, env={"PYTHONPATH": ""}, test_shop=SUITE)
+    _, outcomes = run(python=str(celery57), plugin=plugin, env={"PYTHONPATH": ""}, timeout=100, test_shop=SUITE)
     assert set(outcomes.values()) == {"PASSED"}
     assert len(outcomes) == SUITE.count("def test_")
 

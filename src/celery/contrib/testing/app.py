@@ -98,7 +98,9 @@ def TestApp(  # noqa: N802 - the documented name
         backend=backend,
         **kwargs,
     )
-    app.add_defaults({**DEFAULT_TEST_CONFIG, **(config or {})})
+    # Two layers, as those of the test may have old names.
+    app.add_defaults(DEFAULT_TEST_CONFIG)
+    app.add_defaults(config or {})
     return app
 
 

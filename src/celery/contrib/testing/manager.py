@@ -156,7 +156,7 @@ class ManagerMixin:
         self.wait_for(self.true_or_raise, Sentinel, "workers to be idle", (self._is_idle,), interval_step=0.1)
 
     def _is_idle(self) -> bool:
-        inspect = self.inspect()
+        inspect = self.inspect(timeout=0.5)
         tasks = [*(inspect.active() or {}).values(), *(inspect.reserved() or {}).values()]
         return not any(tasks)
 

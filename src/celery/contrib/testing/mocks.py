@@ -102,8 +102,8 @@ def task_message_from_sig(
         id=task_id,
         args=sig.args,
         kwargs=sig.kwargs,
-        callbacks=[dict(each) for each in options.pop("link", None) or ()] or None,
-        errbacks=[dict(each) for each in options.pop("link_error", None) or ()] or None,
+        callbacks=_as_dicts(options.pop("link", None)),
+        errbacks=_as_dicts(options.pop("link_error", None)),
         eta=_iso(eta),
         expires=_iso(expires),
         utc=utc,
@@ -130,6 +130,12 @@ def _message(task_id: str, headers: dict[str, Any], payload: Any) -> Mock:
     message.content_type, message.content_encoding = "application/json", "utf-8"
     message.body, message.payload = json.dumps(payload), payload
     return message
+
+
+def _as_dicts(signatures: Any) -> list[dict[str, Any]] | None:
+    if not signatures:
+        return None
+    return [dict(each) for each in (signatures if isinstance(signatures, list | tuple) else [signatures])]
 
 
 def _iso(moment: datetime | str | None) -> str | None:
