@@ -1,0 +1,74 @@
+"""Stores that go away, stores of third parties, and what RabbitMQ cannot tell (see `docs/guarantees.md`)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from harness import SOON, Stage, wait_until
+
+from celery import states
+
+
+def test_a_worker_waits_for_a_store_that_is_away(tmp_path, private_redis):
+    store = private_redis()
+    stage = Stage("sqlite", f"sqlite:///{tmp_path / 'broker.sqlite'}", store.url, tmp_path)
+    try:
+        worker, keys = stage.worker("-c", "1"), [stage.key() for _ in range(3)]
+        results = stage.send_all("block_late", [(key,) for key in keys])
+        stage.ledger.wait("start", keys[0])
+        store.kill()
+        for key in keys:
+            stage.open_gate(key)
+        for key in keys:
+            stage.ledger.wait("end", key)
+        worker.wait_said("The result backend cannot be reached")
+        store.start()
+        assert [result.get(timeout=SOON) for result in results] == keys
+        assert set(stage.ledger.counts("start").values()) == {1}
+        assert worker.stop() == 0
+    finally:
+        stage.close()
+
+
+@pytest.fixture
+def stage_with_shelf(tmp_path, monkeypatch):
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setenv("SHELF", str(folder))
+    stage = Stage("sqlite", f"sqlite:///{tmp_path / 'broker.sqlite'}", "shelf:Shelf", tmp_path)
+    yield stage
+    stage.close()
+
+
+def test_a_blocking_backend_of_a_third_party_is_served_by_the_children(stage_with_shelf):
+    stage = stage_with_shelf
+    worker, key, fine = stage.worker("-c", "2"), stage.key(), stage.key()
+    result = stage.send("record", key, link=stage.app.signature("project.callback", args=(fine,)))
+    failing = stage.send("fail", "on purpose")
+    again = stage.send("retry", stage.key(), 0)
+    assert result.get(timeout=SOON, interval=0.02) == key
+    stage.ledger.wait("called", f"{fine}:{key}")
+    with pytest.raises(ValueError, match="on purpose"):
+        failing.get(timeout=SOON, interval=0.02)
+    assert again.get(timeout=SOON, interval=0.02) is not None
+    assert worker.stop() == 0
+
+
+def test_rabbitmq_forgets_what_had_begun_when_the_worker_dies(tmp_path, rabbitmq_url):
+    stage = Stage("rabbitmq", rabbitmq_url, f"sqlite:///{tmp_path / 'results.sqlite'}", tmp_path)
+    try:
+        worker, key, later = stage.worker("-c", "1"), stage.key(), stage.key()
+        result = stage.send("block_tracked", key)
+        stage.ledger.wait("start", key)
+        wait_until(lambda: result.state == states.STARTED, lambda: result.state)
+        time.sleep(0.5)  # the acknowledgement is on its way, and nobody outside can see it arrive
+        worker.kill()
+        stage.worker("-c", "1")
+        stage.send("record", later)
+        stage.ledger.wait("ran", later)
+        assert len(stage.ledger.entries("start", key)) == 1
+        assert stage.waiting() == 0
+        assert result.state == states.STARTED
+    finally:
+        stage.close()
