@@ -179,10 +179,21 @@ class Celery:
         self.close()
 
     def close(self) -> None:
-        """Give up connections, and the place among living applications."""
+        """Give up connections, and the place among living applications. A later use connects anew.
+
+        Of result backends it closes this thread's and the one that threads share; others go with their threads.
+        """
         publisher = self._parts.pop("publisher", None)
         if publisher is not None:
             publisher.close()
+        for holder in (self, self._local):
+            backend = holder.__dict__.pop("_result_backend", None)
+            if backend is not None:
+                backend.close()
+        for name in ("pool", "producer_pool"):
+            pool = self._parts.pop(name, None)
+            if pool is not None:
+                getattr(pool, "connections", pool).force_close_all()
         _state.deregister_app(self)
 
     def __repr__(self) -> str:
@@ -474,14 +485,28 @@ class Celery:
         """A kombu connection to the broker that is consumed from."""
         return self.connection(url, read=True, **options)
 
-    def connection_or_acquire(self, connection: Any = None, pool: bool = True) -> Any:  # noqa: ARG002 - in Celery's signature
-        """A context manager of the connection given, or of a new one."""
-        return contextlib.nullcontext(connection) if connection is not None else self.connection()
+    broker_connection = connection
+
+    @property
+    def pool(self) -> Any:
+        """The pool of kombu connections to the broker, `broker_pool_limit` of them."""
+        return self._part("pool", lambda: self._load("celery.app.bridge:connection_pool")(self))
+
+    @property
+    def producer_pool(self) -> Any:
+        """The pool of kombu producers, as many."""
+        return self._part("producer_pool", lambda: self._load("celery.app.bridge:producer_pool")(self))
+
+    def connection_or_acquire(self, connection: Any = None, pool: bool = True) -> Any:
+        """A context manager of the connection given, or of one from `pool`, or of a new one."""
+        if connection is not None:
+            return contextlib.nullcontext(connection)
+        return self._load("celery.app.bridge:acquired_connection")(self) if pool else self.connection()
 
     default_connection = connection_or_acquire
 
     def producer_or_acquire(self, producer: Any = None) -> Any:
-        """A context manager of the kombu producer given, or of one from kombu's pool."""
+        """A context manager of the kombu producer given, or of one from `producer_pool`."""
         return self._load("celery.app.bridge:acquired_producer")(self, producer)
 
     default_producer = producer_or_acquire
@@ -628,6 +653,23 @@ class Celery:
         return _state.get_current_worker_task()
 
     # -- programs
+
+    @property
+    def WorkController(self) -> Any:  # noqa: N802 - the documented name
+        """The worker, as a class bound to this application."""
+        return self._part("WorkController", lambda: self.subclass_with_self("celery.worker.worker:WorkController"))
+
+    @property
+    def Worker(self) -> Any:  # noqa: N802 - the documented name
+        """The worker as a program, as a class bound to this application."""
+        return self._part("Worker", lambda: self.subclass_with_self("celery.apps.worker:Worker"))
+
+    def Beat(self, *args: Any, **kwargs: Any) -> Any:  # noqa: N802, ARG002 - the documented name and signature
+        """The scheduler of periodic tasks. Comes in a later version."""
+        raise ImproperlyConfigured(
+            "This version of Celeriac has no scheduler of periodic tasks (celery beat). Until it has, let cron or a "
+            "systemd timer run `celery call TASK`, or keep Celery's own beat running beside these workers."
+        )
 
     def start(self, argv: Sequence[str] | None = None) -> int:
         """Run the `celery` command on this application; its exit status."""

@@ -5,9 +5,10 @@ Nothing of ours uses these: our own way to the broker is `celery.app.publisher`.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from celery import exceptions
 from celery.app import brokers
 from celery.exceptions import ImproperlyConfigured
 
@@ -52,16 +53,54 @@ def connection(app: Celery, url: str | None = None, *, read: bool = False, **opt
     return make(urls if len(urls) > 1 else urls[0], **options)
 
 
-@contextmanager
-def acquired_producer(app: Celery, producer: Any = None) -> Iterator[Any]:
-    """A kombu producer: the one given, or one of kombu's pool for the application's broker."""
-    if producer is not None:
-        yield producer
-        return
-    from kombu import pools
+def connection_pool(app: Celery) -> Any:
+    """A pool of at most `broker_pool_limit` kombu connections; 0 or None: without a limit."""
+    return connection(app).Pool(limit=app.conf.broker_pool_limit)
 
-    with pools.producers[connection(app)].acquire(block=True) as found:
+
+def producer_pool(app: Celery) -> Any:
+    """A pool of as many kombu producers, each with a connection.
+
+    These are no connections of `app.pool`: kombu waits for one without a bound, so a thread that had the last of them
+    and wanted a producer would wait for itself.
+    """
+    from kombu.pools import ProducerPool
+
+    make: Any = ProducerPool  # kombu is untyped
+    return make(connection_pool(app), limit=app.conf.broker_pool_limit)
+
+
+def acquired_connection(app: Celery) -> AbstractContextManager[Any]:
+    """A kombu connection of the application's pool."""
+    return _acquired(app, app.pool, "connections")
+
+
+def acquired_producer(app: Celery, producer: Any = None) -> AbstractContextManager[Any]:
+    """A kombu producer: the one given, or one of the application's pool."""
+    return nullcontext(producer) if producer is not None else _acquired(app, app.producer_pool, "producers")
+
+
+@contextmanager
+def _acquired(app: Celery, pool: Any, what: str) -> Iterator[Any]:
+    """One of a pool, for the block.
+
+    Raises:
+        OperationalError: all are in use, for longer than `broker_pool_acquire_timeout` (API-016).
+    """
+    from kombu.exceptions import LimitExceeded
+
+    timeout = app.conf.broker_pool_acquire_timeout
+    try:
+        found = pool.acquire(block=True, timeout=timeout)
+    except LimitExceeded as exc:
+        raise exceptions.OperationalError(
+            f"all {pool.limit} {what} of the pool (broker_pool_limit) are in use, and none came back within "
+            f"{timeout} s (broker_pool_acquire_timeout)"
+        ) from exc
+    try:
         yield found
+    finally:
+        found.release()
 
 
 def publish(

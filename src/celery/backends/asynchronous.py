@@ -17,7 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from celery import states
+from celery import exceptions, states
 
 if TYPE_CHECKING:
     import asyncio
@@ -119,12 +119,16 @@ class ResultHub:
 
     #: Seconds that the thread outlives its last waiter, and the longest single drain.
     LINGER = 30.0
+    #: Seconds that `close` waits for the thread.
+    ENDING = 2.0
 
     def __init__(self, make_watcher: Callable[[], Watcher]) -> None:
         self._make_watcher = make_watcher
         self._lock = threading.Lock()
         self._watcher: Watcher | None = None
         self._waiting: dict[str, list[_Waiter]] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     async def wait(
         self, task_id: str, timeout: float | None, on_message: Callable[[Meta], Any] | None = None
@@ -137,7 +141,7 @@ class ResultHub:
             on_message: called on the loop with every record, intermediate states included.
 
         Raises:
-            OperationalError: the store cannot be reached.
+            OperationalError: the store cannot be reached, or the hub was closed.
         """
         import asyncio  # here, as this module serves programs without a loop too
 
@@ -151,13 +155,29 @@ class ResultHub:
         finally:
             self._delist(task_id, waiter)
 
+    def close(self) -> None:
+        """End the thread and its watcher; who still waits gets OperationalError. Idempotent, and final."""
+        with self._lock:
+            self._closed = True
+            watcher, thread = self._watcher, self._thread
+        self._fail(exceptions.OperationalError("the result backend was closed while its results were waited for"))
+        if watcher is not None and thread is not None:
+            watcher.wake()
+            if thread is not threading.current_thread():
+                thread.join(self.ENDING)
+
     def _enlist(self, task_id: str, waiter: _Waiter) -> None:
         with self._lock:
+            if self._closed:
+                raise exceptions.OperationalError("the result backend was closed")
             self._waiting.setdefault(task_id, []).append(waiter)
             watcher = self._watcher
             if watcher is None:
                 watcher = self._watcher = self._make_watcher()
-                threading.Thread(target=self._drain, args=(watcher,), name="celery-results", daemon=True).start()
+                self._thread = threading.Thread(
+                    target=self._drain, args=(watcher,), name="celery-results", daemon=True
+                )
+                self._thread.start()
         # Adding again an id that is watched makes the driver look at the store once more, for this waiter.
         watcher.add([task_id])
         watcher.wake()
@@ -177,7 +197,7 @@ class ResultHub:
     def _drain(self, watcher: Watcher) -> None:
         idle_since = time.monotonic()
         try:
-            while True:
+            while not self._closed:
                 for meta in watcher.drain(self.LINGER):
                     self._report(meta)
                 with self._lock:
@@ -189,11 +209,15 @@ class ResultHub:
         except Exception as exc:  # noqa: BLE001 - whatever ends the thread must reach those who wait on it
             with self._lock:
                 self._watcher = None
-                waiters = [waiter for waiters in self._waiting.values() for waiter in waiters]
-            for waiter in waiters:
-                waiter.fail(exc)
+            self._fail(exc)
         finally:
             watcher.close()
+
+    def _fail(self, exc: Exception) -> None:
+        with self._lock:
+            waiters = [waiter for waiters in self._waiting.values() for waiter in waiters]
+        for waiter in waiters:
+            waiter.fail(exc)
 
     def _report(self, meta: Meta) -> None:
         with self._lock:

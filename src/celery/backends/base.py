@@ -20,6 +20,7 @@ A stored SUCCESS is final: nothing replaces it (wire.md 4.1).
 from __future__ import annotations
 
 import datetime
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -92,6 +93,7 @@ class Backend:
         self._cache = _RecordCache(conf.result_cache_max if max_cached_results is None else max_cached_results)
         self._local = threading.local()
         self._hub: ResultHub | None = None
+        self._hub_pid = 0
 
     # -- values
 
@@ -344,8 +346,9 @@ class Backend:
     @property
     def hub(self) -> ResultHub:
         """Where coroutines of this process wait."""
-        if self._hub is None:
-            self._hub = ResultHub(self.make_watcher)
+        # The thread of an inherited hub was not forked with us.
+        if self._hub is None or self._hub_pid != os.getpid():
+            self._hub, self._hub_pid = ResultHub(self.make_watcher), os.getpid()
         return self._hub
 
     def wait_for_many(
@@ -404,8 +407,6 @@ class Backend:
         return next(self.wait_for_many([task_id], timeout, interval, on_interval, on_message))
 
     def _watcher_of_this_thread(self) -> Watcher:
-        import os
-
         local = self._local
         # A watcher holds a connection: a forked process must not read from its parent's.
         if getattr(local, "pid", None) != os.getpid():
@@ -458,6 +459,21 @@ class Backend:
 
     def process_cleanup(self) -> None:
         """Called in a child after each task that settled there."""
+
+    def close(self) -> None:
+        """Give up what this thread and the coroutines of this process hold open. Other threads' goes with them.
+
+        Coroutines that still wait get OperationalError. Idempotent; a later use opens anew. Drivers close their own
+        connections and call this.
+        """
+        pid, local = os.getpid(), self._local
+        if getattr(local, "pid", None) == pid:
+            local.pid = None
+            local.watcher.close()
+            del local.watcher
+        hub, self._hub = self._hub, None
+        if hub is not None and self._hub_pid == pid:
+            hub.close()
 
     def as_uri(self, include_password: bool = False) -> str:
         """The URL, for people: with the password masked unless asked."""

@@ -3,7 +3,6 @@
 A store keeps `(state, value, time of expiry)` by key under one lock; a stored SUCCESS stays (wire.md 4.1). Watchers
 are told by the writer itself, so waiting costs nothing. A forked process keeps a copy of what was there.
 """
-# ruff: noqa: D102 - methods are documented where they are promised, in celery.backends
 
 from __future__ import annotations
 

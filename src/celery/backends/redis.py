@@ -192,6 +192,12 @@ class RedisBackend(KeyValueStoreBackend):
         """Whether the store was out of reach, or refused for now."""
         return isinstance(exc, exceptions.OperationalError)
 
+    def close(self) -> None:
+        """Disconnect this thread."""
+        super().close()
+        if getattr(self._threads, "pid", None) == os.getpid():
+            self._threads.connection.close()
+
     # -- the worker's way
 
     async def open_writer(self) -> None:

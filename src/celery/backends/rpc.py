@@ -110,6 +110,12 @@ class RPCBackend(Backend):
         """The URL."""
         return "rpc://"
 
+    def close(self) -> None:
+        """Read the reply queues of this process no more: what has not been asked for is lost with them."""
+        super().close()
+        self._declared.clear()
+        self._replies.pop(os.getpid(), None)
+
     # -- inner
 
     def _queue(self, name: str) -> Queue:

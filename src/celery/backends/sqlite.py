@@ -83,6 +83,12 @@ class SQLiteBackend(KeyValueStoreBackend):
             with self.store.writing() as db:
                 deleted = results.delete_expired(db, time.time(), _CLEANUP_STEP)
 
+    def close(self) -> None:
+        """Close file and bell."""
+        super().close()
+        self.store.close()
+        self.bell.close()
+
     # -- the worker's way
 
     async def open_writer(self) -> None:

@@ -52,8 +52,7 @@ class Bench:
     def close(self):
         """Give up connections, also those that a backend keeps for each thread and ends with itself."""
         for app in self.apps:
-            if self.name.startswith("database"):
-                app.backend.session_manager.close()
+            app.close()
         self.backend = None
         self.apps.clear()
         if self.name == "redis":

@@ -16,8 +16,8 @@ import pytest
 from stores import SOON
 
 from celery import states
+from celery.exceptions import OperationalError, WorkerLostError
 from celery.exceptions import TimeoutError as WaitTimeout
-from celery.exceptions import WorkerLostError
 
 
 @pytest.fixture
@@ -437,3 +437,33 @@ def test_a_forked_process_opens_its_own_connection(bench):
         assert bench.backend.get_task_meta(ours, cache=False)["result"] == 1
     assert os.waitpid(child, 0)[1] == 0
     assert bench.backend.wait_for(theirs, timeout=SOON)["result"] == 2
+
+
+async def test_closing_ends_the_waits_of_coroutines(bench, task_id):
+    waiting = asyncio.ensure_future(bench.backend.hub.wait(task_id, 30))
+    await asyncio.sleep(0)  # it has begun
+    await asyncio.to_thread(bench.backend.close)
+    with pytest.raises(OperationalError, match="closed"):
+        await asyncio.wait_for(waiting, SOON)
+
+
+def test_a_closed_application_holds_nothing_of_its_backend_open_and_may_be_used_again(bench, task_id):
+    def waits():
+        return next(iter(app.backend.wait_for_many([task_id], SOON)))["result"]
+
+    backend = bench.make()
+    app = backend.app
+    backend.store_result(task_id, 1, "SUCCESS")
+    assert waits() == 1
+    del backend
+    opened = open_files()
+    for _ in range(3):
+        app.close()
+        app.close()
+        assert open_files() < opened or bench.name == "memory"
+        assert waits() == 1
+    app.close()
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

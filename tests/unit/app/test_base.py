@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import celery
-from celery import Celery, current_app, current_task, shared_task, signals
+from celery import Celery, current_app, current_task, exceptions, shared_task, signals
 from celery.app import app_or_default, default_app, pop_current_task, push_current_task
 from celery.exceptions import (
     AlwaysEagerIgnored,
@@ -372,3 +372,45 @@ def test_a_custom_task_class_serves_the_application():
 
         assert any.greet() == "w"
         assert issubclass(app.Task, Base)
+
+
+def test_programs_of_an_application_are_bound_to_it(app):
+    assert app.Worker.app is app
+    assert issubclass(app.Worker, app.WorkController.__mro__[1])
+    assert app.WorkController.__name__ == "WorkController"
+
+
+def test_the_missing_scheduler_says_what_to_do_instead(app):
+    with pytest.raises(ImproperlyConfigured, match="celery call"):
+        app.Beat()
+
+
+def test_connections_and_producers_of_kombu_come_from_a_pool_of_the_configured_size():
+    settings = {"broker_pool_limit": 1, "broker_pool_acquire_timeout": 0.05}
+    with Celery("w", broker="memory://", set_as_current=False, **settings) as app:
+        assert (app.pool.limit, app.producer_pool.limit) == (1, 1)
+        with app.connection_or_acquire() as connection:
+            assert connection.transport.driver_type == "memory"
+            with (
+                pytest.raises(exceptions.OperationalError, match="broker_pool_limit"),
+                app.connection_or_acquire(),
+            ):
+                pytest.fail("there is only one")
+        with app.connection_or_acquire() as again:
+            assert again is connection
+        with app.connection_or_acquire(pool=False) as other:
+            assert other is not connection
+            with app.producer_or_acquire() as producer:
+                assert producer.connection is not connection
+        with app.producer_or_acquire(producer) as given:
+            assert given is producer
+
+
+def test_a_closed_application_lets_its_backend_go(tmp_path):
+    app = Celery("w", broker="memory://", backend=f"sqlite:///{tmp_path / 'r.sqlite'}", set_as_current=False)
+    first = app.backend
+    first.store_result("id", 1, "SUCCESS")
+    app.close()
+    assert app.backend is not first
+    assert app.AsyncResult("id").get(timeout=10) == 1
+    app.close()

@@ -4,7 +4,6 @@ Storing is one statement where the row exists and two where it does not; the con
 is part of the statement, so that no two writers can pass it at once. The database has no way to tell of new rows:
 waiting polls.
 """
-# ruff: noqa: D102 - methods are documented where they are promised, in celery.backends
 
 from __future__ import annotations
 
@@ -195,6 +194,11 @@ class DatabaseBackend(Backend):
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
         """Whether the database was away rather than the statement wrong."""
         return isinstance(exc, exceptions.OperationalError)
+
+    def close(self) -> None:
+        """Close the connections that no thread is using."""
+        super().close()
+        self.session_manager.close()
 
     # -- the database
 
