@@ -72,3 +72,26 @@ def test_rabbitmq_forgets_what_had_begun_when_the_worker_dies(tmp_path, rabbitmq
         assert result.state == states.STARTED
     finally:
         stage.close()
+
+
+def test_on_rabbitmq_what_follows_is_sent_then_the_result_stored_then_the_message_acknowledged(
+    tmp_path, rabbitmq_url, private_redis
+):
+    store = private_redis()
+    stage = Stage("rabbitmq", rabbitmq_url, store.url, tmp_path)
+    try:
+        worker, key = stage.worker("-c", "2"), stage.key()
+        store.kill()
+        result = stage.send("record_late", key, link=stage.app.signature("project.callback", args=(key,)))
+        # It follows although the result cannot be stored ...
+        stage.ledger.wait("called", f"{key}:None")
+        worker.wait_said("The result backend cannot be reached")
+        worker.kill()
+        store.start()
+        # ... and the message was not acknowledged: all of it comes again.
+        stage.worker("-c", "2")
+        stage.ledger.wait("called", f"{key}:None", times=2)
+        assert result.get(timeout=SOON) is None
+        assert len(stage.ledger.entries("ran", key)) == 2
+    finally:
+        stage.close()
