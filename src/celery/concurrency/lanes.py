@@ -117,6 +117,7 @@ class LanePool(Pool):
     ) -> None:
         super().__init__(app, concurrency=concurrency, hostname=hostname, events=events, options=options)
         self.async_limit: int = options.get("async_concurrency") or 100
+        self._has_async = any(task.is_async for task in app.tasks.values())
         self.slots = slots.Slots.make(concurrency, self.async_limit)
         self.dispatcher = Dispatcher()
         self.children: list[Child] = []
@@ -244,7 +245,8 @@ class LanePool(Pool):
             self._assign()
             self.events.finished(outcomes)
         elif kind is ipc.Kind.READY:
-            child.sync.closed = child.tasks.closed = False
+            child.sync.closed = False
+            child.tasks.closed = not self._has_async
             if not child.ready.done():
                 child.ready.set_result(None)
             self._stillborn = 0

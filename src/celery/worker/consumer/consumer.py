@@ -109,7 +109,9 @@ class Consumer:
             receiver = brokers.open_receiver(self.app, self._url, self.hostname)
             try:
                 self.settler.shared = self.app.backend.async_writer and receiver.share(self.app.backend)
-                await asyncio.wait_for(receiver.open(), (conf.broker_connection_timeout or 4) * 3)
+                # Not wait_for(), which may swallow a cancellation.
+                async with asyncio.timeout((conf.broker_connection_timeout or 4) * 3):
+                    await receiver.open()
                 for queue in self.app.amqp.queues.consume_from.values():
                     await receiver.consume(queue)
             except (exceptions.OperationalError, TimeoutError) as exc:
@@ -128,6 +130,9 @@ class Consumer:
                 )  # fmt: skip
                 self._url = next(self._urls)
                 await asyncio.sleep(pause)
+            except BaseException:
+                await receiver.close()
+                raise
             else:
                 logger.info("Connected to %s", mask(self._url))
                 return receiver

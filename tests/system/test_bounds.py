@@ -1,0 +1,107 @@
+"""What a worker keeps in memory is bounded, and no message ends it (architecture: back-pressure, poison)."""
+
+import json
+import random
+import time
+
+import pytest
+from harness import wait_until
+
+from celery.brokers.base import Publish
+from celery.brokers.topology import Queue
+from celery.wire.envelope import Envelope
+
+MEGABYTE = 1 << 20
+
+
+def publish(stage, batch):
+    """Send envelopes as they are."""
+    queue = Queue(stage.queue)
+    messages = [Publish(envelope, "", stage.queue, queue) for envelope in batch]
+    stage.app.publisher.run(lambda sender: sender.publish(messages, confirm=True))
+
+
+def envelope(task, *args, **headers):
+    """A message as a client makes it."""
+    task_id = f"{random.getrandbits(64):016x}"
+    return Envelope(
+        {"lang": "py", "task": f"project.{task}", "id": task_id, "retries": 0, **headers},
+        json.dumps([args, {}, {}]).encode(),
+        properties={"correlation_id": task_id, "reply_to": "", "delivery_mode": 2, "priority": 0},
+    )
+
+
+@pytest.mark.timeout(120)
+def test_far_etas_do_not_fill_the_memory(stage):
+    """20,000 here; a hundred thousand by hand grew a worker by no more."""
+    worker = stage.worker("-c", "1")
+    stage.send("record", "first")
+    stage.ledger.wait("ran", "first")
+    before = worker.memory()
+    for _ in range(20):
+        publish(stage, [envelope("record", "never", eta="2099-01-01T00:00:00+00:00") for _ in range(1000)])
+    wait_until(lambda: stage.waiting() == 0, stage.waiting, 60)
+    stage.send("record", "last")
+    stage.ledger.wait("ran", "last")
+    assert worker.memory() - before < 50 * MEGABYTE
+
+
+def test_what_a_worker_cannot_do_yet_stays_in_the_queue(stage):
+    worker = stage.worker("-c", "2")
+    keys = [stage.key(), stage.key()]
+    stage.send_all("block", [(key,) for key in keys])
+    for key in keys:
+        stage.ledger.wait("start", key)
+    before = worker.memory()
+    publish(stage, [envelope("echo", "x" * 10_000) for _ in range(2000)])
+    time.sleep(0.5)  # time for it to take what it should not
+    assert stage.waiting() > 1950 if stage.name != "rabbitmq" else stage.waiting() > 1900
+    assert worker.memory() - before < 10 * MEGABYTE
+    for key in keys:
+        stage.open_gate(key)
+    wait_until(lambda: stage.waiting() == 0, stage.waiting)
+    assert worker.memory() - before < 50 * MEGABYTE
+    assert worker.stop() == 0
+
+
+JUNK = [None, "", 0, -1, 1e308, True, [], {}, "x" * 5000, "\x00\ud7ff", [[[]]], {"a": {"b": []}}, 2**62]
+
+
+def damaged(chance):
+    """A message with something wrong."""
+    whole = envelope("record", "damaged")
+    headers, properties, body = dict(whole.headers), dict(whole.properties), whole.body
+    content_type, encoding = whole.content_type, whole.content_encoding
+    junk = chance.choice(JUNK)
+    kind = chance.randrange(6)
+    if kind == 0:
+        headers[chance.choice([*headers, "eta", "expires", "timelimit", "group", "stamps", "root_id", "shadow"])] = junk
+    elif kind == 1:
+        headers.pop(chance.choice(list(headers)))
+    elif kind == 2:
+        body = bytes(chance.randrange(256) for _ in range(chance.randrange(60)))
+    elif kind == 3:
+        body = body[: chance.randrange(len(body))]
+    elif kind == 4:
+        content_type = chance.choice(["application/x-python-serialize", "text/plain", "", "application/x-msgpack"])
+    else:
+        encoding = chance.choice(["binary", "no-such", "", "utf-16"])
+    return Envelope(headers, body, content_type=content_type, content_encoding=encoding, properties=properties)
+
+
+@pytest.mark.timeout(150)
+def test_damaged_messages_neither_end_a_worker_nor_hinder_good_ones(stage):
+    """3,000 here; 20,000 by hand went the same way."""
+    chance = random.Random(5)
+    worker = stage.worker("-c", "2")
+    children = set(worker.children())
+    keys = [stage.key() for _ in range(60)]
+    for key in keys:
+        publish(stage, [damaged(chance) for _ in range(50)])
+        stage.send("record", key)
+    for key in keys:
+        stage.ledger.wait("ran", key, seconds=60)
+    wait_until(lambda: stage.waiting() == 0, stage.waiting, 60)
+    assert worker.process.poll() is None
+    assert set(worker.children()) == children
+    assert worker.stop() == 0

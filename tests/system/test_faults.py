@@ -1,0 +1,203 @@
+"""Servers, workers and their processes die under load; a ledger outside of the broker says what became of the tasks.
+
+The short form of what `benchmarks/soak.py` does for an hour. *Lost*: sent, confirmed, and never ended. *Twice*: ended
+more than once. A dead worker's messages are back within 15 s where another of our workers lives.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from harness import Stage, wait_until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from private_servers import PrivateRabbitMQ, PrivateRedis  # noqa: E402  found through the line above
+
+#: Brokers with records of what has started, and leases of seconds; RabbitMQ has neither.
+RECORDED = pytest.mark.parametrize(
+    "stage", ["sqlite", pytest.param("redis", marks=pytest.mark.needs("redis"))], indirect=True
+)
+#: A dead worker's reservations come back within 15 s; the rest is for a busy machine.
+TAKEOVER = 25
+
+
+class Census:
+    """What was sent, and what the ledger says about it."""
+
+    def __init__(self, stage):
+        self.stage = stage
+        self.keys = []
+
+    def send(self, task, count, *args, **options):
+        """Send `count` tasks."""
+        keys = [self.stage.key() for _ in range(count)]
+        for key in keys:
+            self.stage.send(task, key, *args, **options)
+            self.keys.append(key)
+        return keys
+
+    def lost(self, event="end"):
+        """How many have not ended."""
+        counts = self.stage.ledger.counts(event)
+        return [key for key in self.keys if not counts[key]]
+
+    def twice(self, event="end"):
+        """Those that ended more than once."""
+        counts = self.stage.ledger.counts(event)
+        return [key for key in self.keys if counts[key] > 1]
+
+    def wait_none_lost(self, seconds, event="end"):
+        """Return when all have ended."""
+        wait_until(lambda: not self.lost(event), lambda: f"{len(self.lost(event))} lost", seconds)
+
+
+@pytest.fixture
+def census(stage):
+    return Census(stage)
+
+
+@pytest.mark.parametrize("task", ["nap", "nap_late"])
+def test_children_are_killed(stage, census, task):
+    worker = stage.worker("-c", "2")
+    results = {}
+    for _ in range(8):
+        for key in (sent := [stage.key() for _ in range(20)]):
+            results[key] = stage.send(task, key, 0.02)
+        census.keys += sent
+        children = wait_until(worker.children, "children")
+        os.kill(children[0], signal.SIGKILL)
+        wait_until(lambda first=children[0]: first not in worker.children(), "its end")
+    wait_until(
+        lambda: all(result.state in {"SUCCESS", "FAILURE"} for result in results.values()),
+        lambda: Counter(result.state for result in results.values()),
+    )
+    failed = [key for key, result in results.items() if result.state == "FAILURE"]
+    lost = census.lost()
+    if task == "nap_late":
+        assert not lost
+        assert not failed
+    else:
+        # By default a task that has begun is acknowledged: interrupted ones do not vanish, they fail.
+        assert set(lost) <= set(failed)
+        assert len(failed) <= 2 * 8
+        assert not census.twice()
+
+
+def test_a_worker_is_killed(stage, census):
+    stage.worker("-c", "2")
+    for _ in range(3):
+        census.send("nap_late", 30, 0.02)
+        stage.workers[-1].kill()
+        stage.start("-c", "2")
+    census.wait_none_lost(TAKEOVER)
+    # Again run only those that had begun: two a kill.
+    assert len(census.twice()) <= 2 * 3
+
+
+@RECORDED
+def test_what_a_killed_worker_had_begun_is_told_as_lost(stage):
+    worker, key = stage.worker("-c", "1"), stage.key()
+    result = stage.send("block", key)
+    stage.ledger.wait("start", key)
+    worker.wait_said("received")
+    time.sleep(0.5)  # the acknowledgement is on its way, and nobody outside can see it arrive
+    worker.kill()
+    stage.worker("-c", "1")
+    wait_until(lambda: result.state == "FAILURE", lambda: result.state, TAKEOVER)
+    assert type(result.result).__name__ == "WorkerLostError"
+    assert len(stage.ledger.entries("start", key)) == 1
+
+
+def test_tasks_that_kill_their_process_do_not_hinder_the_others(stage, census):
+    stage.worker("-c", "2")
+    census.send("nap_late", 50, 0.002)
+    killers = [stage.send("die_again", f"killer-{number}") for number in range(3)]
+    census.send("nap_late", 50, 0.002)
+    census.wait_none_lost(20)
+    wait_until(lambda: all(killer.state == "FAILURE" for killer in killers), "the end of the killers")
+    starts = stage.ledger.counts("start")
+    assert [starts[f"killer-{number}"] for number in range(3)] == [5] * 3
+
+
+def test_countdowns_survive_the_worker(stage, census):
+    stage.worker("-c", "2")
+    sent = time.time()
+    keys = census.send("record", 50, countdown=3)
+    stage.workers[-1].kill()
+    stage.worker("-c", "2")
+    census.wait_none_lost(TAKEOVER, "ran")
+    late = [stage.ledger.entries("ran", key)[0].time - sent - 3 for key in keys]
+    assert min(late) >= -0.002
+    assert max(late) < 17
+    assert not census.twice("ran")
+
+
+@RECORDED
+def test_a_worker_that_was_stopped_past_its_lease_does_not_settle(stage):
+    first, key = stage.worker("-c", "1"), stage.key()
+    result = stage.send("block_late", key)
+    stage.ledger.wait("start", key)
+    first.tell(signal.SIGSTOP)
+    stage.worker("-c", "1")
+    stage.ledger.wait("start", key, times=2, seconds=TAKEOVER + 10)
+    stage.open_gate(key)
+    assert result.get(timeout=20) == key
+    first.tell(signal.SIGCONT)
+    first.wait_said("taken over by another worker")
+    other = stage.key()
+    stage.send_all("record", [(other,)] * 10)
+    stage.ledger.wait("ran", other, times=10)
+    assert first.stop() == 0
+
+
+class TestServers:
+    @pytest.fixture(
+        params=[
+            pytest.param(PrivateRedis, marks=pytest.mark.needs("redis"), id="redis"),
+            pytest.param(PrivateRabbitMQ, marks=pytest.mark.needs("rabbitmq"), id="rabbitmq"),
+        ]
+    )
+    def server(self, request, tmp_path):
+        folder = tmp_path / "server"
+        folder.mkdir()
+        with request.param(folder) as server:
+            yield server
+
+    @pytest.fixture
+    def stage(self, server, tmp_path):
+        backend = server.url if server.service == "redis" else f"sqlite:///{tmp_path / 'celery.sqlite'}"
+        stage = Stage(server.service, server.url, backend, tmp_path, task_publish_retry_policy={"max_retries": 20})
+        yield stage
+        stage.close()
+
+    @pytest.mark.timeout(150)
+    def test_the_server_is_restarted(self, server, stage, census):
+        worker = stage.worker("-c", "2")
+        for _ in range(2):
+            census.send("nap_late", 40, 0.02)
+            server.restart()
+            (key,) = census.send("nap_late", 1, 0.02)
+            stage.ledger.wait("end", key, seconds=10)
+        census.wait_none_lost(30)
+        assert worker.process.poll() is None
+        assert len(census.twice()) <= 2 * 2
+        assert worker.stop() == 0
+
+    @pytest.mark.parametrize("server", [pytest.param(PrivateRedis, marks=pytest.mark.needs("redis"))], indirect=True)
+    def test_connections_are_cut(self, server, stage, census):
+        import redis
+
+        worker = stage.worker("-c", "2")
+        with redis.Redis.from_url(server.url) as client:
+            for _ in range(6):
+                census.send("nap_late", 20, 0.02)
+                client.client_kill_filter(_type="normal", skipme=True)
+        census.wait_none_lost(30)
+        # Only what was running at a cut.
+        assert len(census.twice()) <= 6 * 2
+        assert worker.stop() == 0
