@@ -41,14 +41,15 @@ def by_name(
     Raises:
         ImproperlyConfigured: there is none.
     """
-    from importlib.metadata import entry_points
-
     backend = backend or "disabled"
     if not isinstance(backend, str):
         return backend
     aliases = {**BACKEND_ALIASES, **(getattr(loader, "override_backends", None) or {})}
-    for entry in entry_points(group=extension_namespace):
-        aliases.setdefault(entry.name, entry.value)
+    if backend not in aliases:
+        from importlib.metadata import entry_points  # 30 ms, which applications with a backend of ours do not pay
+
+        for entry in entry_points(group=extension_namespace):
+            aliases.setdefault(entry.name, entry.value)
     path = aliases.get(backend, backend)
     if not re.search(r"[.:]", path):
         raise ImproperlyConfigured(f"Unknown result backend: {backend!r}.  Known: {', '.join(sorted(aliases))}.")
