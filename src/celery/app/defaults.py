@@ -606,10 +606,11 @@ ACTED_ON: frozenset[str] = frozenset({
     "task_remote_tracebacks", "task_repr_maxlevels", "task_routes", "task_serializer", "task_soft_time_limit",
     "task_store_eager_result", "task_store_errors_even_if_ignored", "task_time_limit", "task_track_started",
     "timezone", "worker_async_concurrency", "worker_concurrency", "worker_direct", "worker_enable_remote_control",
-    "worker_hijack_root_logger", "worker_log_color", "worker_log_datefmt", "worker_log_format",
-    "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pool", "worker_prefetch_multiplier",
-    "worker_proc_alive_timeout", "worker_redirect_stdouts", "worker_redirect_stdouts_level",
-    "worker_soft_shutdown_timeout", "worker_task_log_datefmt", "worker_task_log_format",
+    "worker_gid", "worker_hijack_root_logger", "worker_log_color", "worker_log_datefmt", "worker_log_format",
+    "worker_logfile", "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pidfile", "worker_pool",
+    "worker_prefetch_multiplier", "worker_proc_alive_timeout", "worker_redirect_stdouts",
+    "worker_redirect_stdouts_level", "worker_soft_shutdown_timeout", "worker_task_log_datefmt",
+    "worker_task_log_format", "worker_uid", "worker_umask",
 })  # fmt: skip
 
 _NAMESPACE_NAMES = (
