@@ -285,6 +285,22 @@ def test_a_pool_process_that_dies_does_not_take_the_test_along(make_app):
         assert call(app, "contrib.add", 1, 2) == 3
 
 
+def test_a_hard_time_limit_does_not_end_the_process_of_the_test(make_app, caplog):
+    app = make_app()
+    go_on = threading.Event()
+
+    @app.task(name="contrib.block", time_limit=0.05)
+    def block():
+        return go_on.wait(SOON)
+
+    with start_worker(app):
+        result = block.delay()
+        wait_until(lambda: "cannot be killed" in caplog.text)
+        go_on.set()
+        assert result.get(timeout=SOON) is True
+        assert call(app, "contrib.add", 1, 2) == 3
+
+
 def test_tasks_declared_later_are_known_in_the_process_of_the_test_only(make_app):
     app = make_app()
     with start_worker(app) as here, start_worker(app, pool="prefork", perform_ping_check=False) as elsewhere:

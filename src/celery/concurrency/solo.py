@@ -1,7 +1,8 @@
 """The solo pool: one child, which is the thread that started the worker; the brain runs on another one.
 
 The task owns the thread: nothing else runs there, and a task that blocks holds up no lease and no heartbeat. A hard
-time limit ends the process (there is nothing smaller to end); a soft one is raised in the task's thread.
+time limit ends the process (there is nothing smaller to end); a soft one is raised in the task's thread. A worker that
+is a guest in another program (it was started in a thread, as in tests) does not kill its host: the task goes on.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from celery.concurrency.asynclane import AsyncLane
 from celery.concurrency.child import SyncLane
 from celery.concurrency.lanes import Child, LanePool
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_logger
 
 __all__ = ("TaskPool",)
+
+logger = get_logger(__name__)
 
 
 class SoloPool(LanePool):
@@ -79,6 +83,8 @@ class SoloPool(LanePool):
     def _signal(self, child: Child, number: int) -> None:
         if number == signal.SIGUSR1:
             self._raise_soft_limit(child)
+        elif child.running() and self._thread != threading.main_thread().ident:
+            logger.error("A task of %s cannot be killed: it runs in a thread of another program.", self.hostname)
         elif child.running():
             os.kill(os.getpid(), number)
         elif self._ends is not None:
