@@ -25,3 +25,7 @@ class Shelf(KeyValueStoreBackend):
 
     def delete(self, key):
         self._file(key).unlink(missing_ok=True)
+
+    def exception_safe_to_retry(self, exc):
+        # The whole folder is away, as a file system that is not mounted is.
+        return isinstance(exc, FileNotFoundError)

@@ -55,6 +55,33 @@ def test_a_blocking_backend_of_a_third_party_is_served_by_the_children(stage_wit
     assert worker.stop() == 0
 
 
+def test_children_wait_for_a_store_of_a_third_party_that_is_away(stage_with_shelf):
+    stage = stage_with_shelf
+    worker, shelf, away = stage.worker("-c", "1"), stage.folder / "shelf", stage.folder / "away"
+    shelf.rename(away)
+    keys = [stage.key(), stage.key()]
+    results = [stage.send("record", keys[0]), stage.send("record_late", keys[1])]
+    worker.wait_said("its result cannot be settled")
+    children = worker.children()
+    away.rename(shelf)
+    assert [result.get(timeout=SOON, interval=0.02) for result in results] == [keys[0], None]
+    assert worker.children() == children
+    assert stage.ledger.counts("ran") == dict.fromkeys(keys, 1)
+    assert worker.stop() == 0
+
+
+def test_a_record_that_the_store_refuses_costs_no_process(stage_with_shelf):
+    stage = stage_with_shelf
+    worker, key = stage.worker("-c", "1"), stage.key()
+    children = worker.children()
+    # A name that no file can have: the store can never take it.
+    stage.send("record", key, task_id="x" * 300)
+    worker.wait_said("its result is lost")
+    assert stage.send("echo", 1).get(timeout=SOON, interval=0.02) == 1
+    assert worker.children() == children
+    assert worker.stop() == 0
+
+
 def test_rabbitmq_forgets_what_had_begun_when_the_worker_dies(tmp_path, rabbitmq_url):
     stage = Stage("rabbitmq", rabbitmq_url, f"sqlite:///{tmp_path / 'results.sqlite'}", tmp_path)
     try:

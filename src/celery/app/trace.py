@@ -10,7 +10,7 @@ The pipeline, the same for sync, async and eager attempts:
     finish    hooks, signals and log lines, in the documented order (SIG-040, SIG-041); the request is current no more
 
 Nothing is sent or stored here, unless the result backend can only store blockingly: then the child settles
-(`celery.app.outcome`). Hooks run before the worker settles: a task that reads its own record in one finds the state
+(`celery.app.settling`). Hooks run before the worker settles: a task that reads its own record in one finds the state
 before (STARTED), where Celery had stored it already (differs from API-038, SIG-008, SIG-040, SIG-041).
 
 What a task is, for running it, is looked up once per process (`Plan`).
@@ -24,6 +24,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import _state, exceptions, signals, states
+from celery.app import settling
 from celery.app.attempt import Attempt, Plan, ids_of, run_to_end, takes_many
 from celery.app.attempt import task_has_custom as task_has_custom  # noqa: PLC0414 - integrations import it from here
 from celery.app.context import Context, custom_headers
@@ -258,7 +259,7 @@ class Tracer:
         outcome = attempt.outcome
         outcome.follow = attempt.outbox.messages
         if attempt.plan.settles_here and not self.eager:
-            self._settle_here(attempt)
+            settling.settle(self.app, attempt)
         return outcome
 
     # -- parts of conclude
@@ -350,27 +351,6 @@ class Tracer:
         if not get_actual_ignore_result(task, request):
             value = {"pid": os.getpid(), "hostname": self.hostname}
             task.backend.store_result(request.id, value, states.STARTED, None, request)
-
-    def _settle_here(self, attempt: Attempt) -> None:
-        """For a backend that only stores blockingly: send, store, and leave the rest to the worker."""
-        outcome, backend = attempt.outcome, attempt.plan.task.backend
-        if outcome.follow:
-            self.app.publisher.publish(
-                outcome.follow, confirm=True, policy=dict(self.app.conf.task_publish_retry_policy)
-            )
-        for write in outcome.writes:
-            if write.task_id == attempt.request.id:
-                backend.store_result(
-                    write.task_id,
-                    attempt.exc if attempt.exc is not None else attempt.retval,
-                    outcome.state,
-                    outcome.traceback,
-                    attempt.request,
-                )
-            else:
-                backend.store_result(write.task_id, attempt.exc, outcome.state, outcome.traceback)
-        outcome.follow, outcome.writes, outcome.settled = [], [], True
-        backend.process_cleanup()
 
     def unreadable(self, job: int, envelope: Envelope, exc: Exception) -> Outcome:
         """The failure of a message that cannot become an attempt."""

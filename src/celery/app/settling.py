@@ -1,0 +1,80 @@
+"""Settling in the child, for a result backend that only stores blockingly (see `celery.app.outcome`).
+
+Rules
+    1. What follows is sent, confirmed, before the result is stored. The worker does the rest.
+    2. A broker or a store that is away is waited for, as the worker does: the attempt is over, and must not be made
+       again for that. Time limits and shutdown still end the process.
+    3. What no waiting mends (the store refuses the record) is logged and given up. The process lives on: other tasks
+       are not to die of it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import OperationalError
+from celery.utils.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery.app.attempt import Attempt
+    from celery.app.base import Celery
+    from celery.brokers.base import ResultWrite
+
+logger = get_logger(__name__)
+
+#: Seconds between two tries to reach what is away, at first and at most.
+_PAUSES = (0.1, 5.0)
+
+
+def settle(app: Celery, attempt: Attempt) -> None:
+    """Send what follows an attempt and store its records; its outcome is left without them.
+
+    Args:
+        app: sends, with connections of this process.
+        attempt: finished.
+    """
+    outcome, backend = attempt.outcome, attempt.plan.task.backend
+    policy = dict(app.conf.task_publish_retry_policy)
+    if outcome.follow:
+        _insist(attempt, "what follows", lambda: app.publisher.publish(outcome.follow, confirm=True, policy=policy))
+    for write in outcome.writes:
+        _insist(attempt, "its result", lambda write=write: _store(attempt, write), backend.exception_safe_to_retry)  # type: ignore[misc]  # mypy cannot type a default that binds the loop variable
+    outcome.follow, outcome.writes, outcome.settled = [], [], True
+    backend.process_cleanup()
+
+
+def _store(attempt: Attempt, write: ResultWrite) -> None:
+    outcome, request, backend = attempt.outcome, attempt.request, attempt.plan.task.backend
+    if write.task_id == request.id:
+        value = attempt.exc if attempt.exc is not None else attempt.retval
+        backend.store_result(write.task_id, value, outcome.state, outcome.traceback, request)
+    else:
+        backend.store_result(write.task_id, attempt.exc, outcome.state, outcome.traceback)
+
+
+def _insist(
+    attempt: Attempt,
+    what: str,
+    action: Callable[[], Any],
+    mends: Callable[[BaseException], bool] = lambda _: False,
+) -> None:
+    """Do it, again and again while it fails for a reason that may pass (rules 2 and 3)."""
+    pause, longest = _PAUSES
+    while True:
+        try:
+            action()
+        except Exception as exc:
+            if not isinstance(exc, OperationalError) and not mends(exc):
+                logger.exception("Task %s[%s]: %s is lost", attempt.request.task, attempt.request.id, what)
+                return
+            logger.error(  # noqa: TRY400 - the reason is the text
+                "Task %s[%s]: %s cannot be settled: %s. Trying again in %.1f seconds.",
+                attempt.request.task, attempt.request.id, what, exc, pause,
+            )  # fmt: skip
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+        else:
+            return
