@@ -1,0 +1,53 @@
+"""Frames between worker and child: whatever the pieces in which they arrive."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celery.app.outcome import Disposition, Outcome
+from celery.brokers.base import Publish, ResultWrite
+from celery.concurrency import ipc
+from celery.concurrency.base import Job
+from celery.wire.envelope import Envelope
+
+JOB = Job(
+    7,
+    Envelope({"task": "t", "retries": 0}, b"[[], {}, {}]", properties={"priority": 3}),
+    {"exchange": "", "redelivered": False},
+    ("WorkerLostError", ["gone"]),
+    (1.5, None),
+)
+OUTCOME = Outcome(
+    7,
+    "FAILURE",
+    Disposition.REJECT,
+    [Publish(Envelope({}, b""), "", "celery")],
+    [ResultWrite("id", "FAILURE", b"{}")],
+    summary="ValueError()",
+    traceback="Traceback",
+)
+FRAMES = {
+    ipc.run_frame([JOB, JOB]): (ipc.Kind.RUN, [JOB, JOB]),
+    ipc.outcomes_frame([(1, OUTCOME)]): (ipc.Kind.OUTCOMES, [(1, OUTCOME)]),
+    ipc.frame(ipc.Kind.RETURNED, [1, 2]): (ipc.Kind.RETURNED, [1, 2]),
+    ipc.frame(ipc.Kind.RETIRED, "made 3 attempts"): (ipc.Kind.RETIRED, "made 3 attempts"),
+    ipc.frame(ipc.Kind.READY): (ipc.Kind.READY, None),
+    ipc.frame(ipc.Kind.STOP): (ipc.Kind.STOP, None),
+}
+
+
+@given(st.lists(st.sampled_from(list(FRAMES)), max_size=8), st.data())
+def test_frames_are_found_in_any_pieces(frames, data):
+    stream = b"".join(frames)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    reader, found = ipc.Frames(), []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        found += reader.feed(stream[start:end])
+    assert found == [FRAMES[frame] for frame in frames]
+
+
+@pytest.mark.parametrize("value", [{1, 2}, object(), 1 + 2j])
+def test_a_header_of_a_foreign_type_travels_as_its_repr(value):
+    frame = ipc.run_frame([Job(1, Envelope({"odd": value}, b""), {})])
+    ((_, (job,)),) = ipc.Frames().feed(frame)
+    assert job.envelope.headers["odd"] in ([1, 2], repr(value))
