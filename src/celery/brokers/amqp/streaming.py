@@ -190,7 +190,9 @@ class Stream(asyncio.Protocol):
 
     async def _bounded(self, answer: Any) -> Any:
         try:
-            return await asyncio.wait_for(answer, self.address.timeout)
+            # Not wait_for(), which may swallow a cancellation.
+            async with asyncio.timeout(self.address.timeout):
+                return await answer
         except TimeoutError:
             blocked = f"; the server blocks publishers: {self.blocked}" if self.blocked else ""
             self._fail(f"no answer within {self.address.timeout:g} s{blocked}")
