@@ -55,7 +55,7 @@ def test_what_a_worker_cannot_do_yet_stays_in_the_queue(stage):
     before = worker.memory()
     publish(stage, [envelope("echo", "x" * 10_000) for _ in range(2000)])
     time.sleep(0.5)  # time for it to take what it should not
-    assert stage.waiting() > 1950 if stage.name != "rabbitmq" else stage.waiting() > 1900
+    assert stage.waiting() > 1900
     assert worker.memory() - before < 10 * MEGABYTE
     for key in keys:
         stage.open_gate(key)

@@ -21,6 +21,8 @@ from celery.concurrency.base import HANDOUT, Handling, Job
 MOST = 128
 #: Weight of the latest run in the running mean of a task's duration.
 _WEIGHT = 0.2
+#: Jobs fetched at once in the hope that they are async.
+_PROBE = 32
 #: Async positions left empty for each sync job that waits.
 _SHADOW = 8
 #: Seconds that a job costs beside its body.
@@ -158,7 +160,8 @@ class Dispatcher:
         """How many more jobs would keep the lanes busy for about two hand-outs.
 
         Nobody knows what kind the next message is of: room for async jobs is also taken by sync ones, which then wait
-        here although another worker might have run them. The more of these there are, the less is taken.
+        here although another worker might have run them. So it is filled in steps, and the more of these there are,
+        the less is taken.
         """
         open_sync = [lane for lane in sync_lanes if not lane.closed]
         unfinished = sum(len(lane.held) for lane in open_sync) + len(self.waiting)
@@ -170,4 +173,5 @@ class Dispatcher:
         else:
             wanted = len(open_sync) * min(3 * MOST, max(2, int(2 * HANDOUT / self.mean)))
         free = sum(lane.capacity - len(lane.held) for lane in async_lanes if not lane.closed)
-        return wanted - unfinished + max(0, free - len(self.waiting_async) - _SHADOW * len(self.waiting))
+        probe = min(_PROBE, free - len(self.waiting_async) - _SHADOW * len(self.waiting))
+        return wanted - unfinished + max(0, probe)

@@ -146,17 +146,23 @@ class TestRoom:
         lanes[0].closed = True
         assert known(1.0).room(lanes, []) == 1
 
-    def test_async_lanes_are_filled(self):
+    def test_async_lanes_are_filled_in_steps(self):
         dispatcher = known(1.0)
-        assert dispatcher.room(self.lanes(), self.lanes(2, 100)) == 202
-        dispatcher.add(jobs(50, is_async=True))
-        assert dispatcher.room(self.lanes(), self.lanes(2, 100)) == 152
+        lanes = self.lanes(2, 100)
+        fetched = 0
+        while (room := dispatcher.room([], lanes)) > 0:
+            assert room <= 32
+            dispatcher.add(jobs(room, first=fetched + 1, is_async=True))
+            dispatcher.assign_async(lanes)
+            fetched += room
+        assert fetched == 200
 
     def test_room_for_async_jobs_is_not_filled_with_sync_ones(self):
         dispatcher, lanes, async_lanes = known(1.0), self.lanes(), self.lanes(2, 100)
         number = 1
         while dispatcher.room(lanes, async_lanes) > 0:
-            dispatcher.add(jobs(1, first=number))
+            room = dispatcher.room(lanes, async_lanes)
+            dispatcher.add(jobs(room, first=number))
             dispatcher.assign(lanes)
-            number += 1
-        assert len(dispatcher.waiting) < 30
+            number += room
+        assert len(dispatcher.waiting) <= 40
