@@ -95,7 +95,7 @@ def test_protocol_1_is_understood(pair):
 def test_a_protocol_1_message_with_a_time_and_a_callback_is_understood(pair):
     options = f"queue='{pair.fleet.name}-{pair.runner}', countdown=0.3, link=callback.s(KEY).set(queue=NAME)"
     pair.do(f"old.send_task('project.record', (KEY,), {options}) and 0")
-    pair.wait_noted("called", f"{pair.key}:{pair.key}")
+    assert pair.wait_noted("called", f"{pair.key}:{pair.key}")
 
 
 # -- time
@@ -148,7 +148,7 @@ def test_a_rejected_message_comes_again(pair):
 
 def test_callbacks_are_sent(pair):
     pair.do("send(add, 1, 2, SIDE, link=callback.s(KEY).set(queue=NAME))")
-    pair.wait_noted("called", f"{pair.key}:3")
+    assert pair.wait_noted("called", f"{pair.key}:3")
 
 
 def test_the_result_knows_its_callbacks_as_children(pair):
@@ -163,13 +163,13 @@ def test_the_result_knows_the_tasks_that_the_task_sent(pair):
 
 def test_errbacks_of_both_kinds_are_called(pair):
     pair.do("send(fail, 'why', SIDE, task_id=KEY, link_error=[old_errback.si(KEY).set(queue=NAME), new_errback.s()])")
-    pair.wait_noted("old-errback", pair.key)
-    pair.wait_noted("new-errback", f"{pair.key}:Trouble:True")
+    assert pair.wait_noted("old-errback", pair.key)
+    assert pair.wait_noted("new-errback", f"{pair.key}:Trouble:True")
 
 
 def test_an_errback_gets_the_id_of_the_failed_task(pair):
     pair.do("send(fail, 'why', SIDE, task_id=KEY, link_error=old_errback.s().set(queue=NAME))")
-    pair.wait_noted("old-errback", pair.key)
+    assert pair.wait_noted("old-errback", pair.key)
 
 
 @pytest.mark.parametrize("how", ["record, KEY, SIDE, ignore_result=True", "record_only, KEY, SIDE"])
