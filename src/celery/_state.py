@@ -86,6 +86,47 @@ def request_of(task: Task[..., Any]) -> Context | None:
     return None
 
 
+class RequestStack:
+    """The calls of a task, as third parties push them (`Task.request_stack`)."""
+
+    def __init__(self, task: Task[..., Any]) -> None:
+        self._task = task
+
+    def push(self, request: Context) -> None:
+        """A call begins."""
+        push_frame(self._task, request)
+
+    def pop(self) -> None:
+        """The latest call ends."""
+        pop_frame()
+
+    @property
+    def top(self) -> Context | None:
+        """The latest call."""
+        return request_of(self._task)
+
+
+class _TaskStack:
+    """The tasks that run here, as third parties push them."""
+
+    def push(self, task: Task[..., Any]) -> None:
+        """A task begins; its call is what it was, or an empty one."""
+        push_frame(task, task.request)
+
+    def pop(self) -> None:
+        """The latest task ends."""
+        pop_frame()
+
+    @property
+    def top(self) -> Task[..., Any] | None:
+        """The latest task."""
+        return get_current_task()
+
+
+#: Integrations import it under this name.
+_task_stack = _TaskStack()
+
+
 def current_frame() -> Frame | None:
     """The innermost running call."""
     return _frame.get()

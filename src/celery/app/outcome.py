@@ -54,6 +54,8 @@ class Outcome(msgspec.Struct, array_like=True):
     traceback: str | None = None
     #: The child has applied `follow` and `writes` already.
     settled: bool = False
+    #: Of a function that was called instead of a task (`celery.concurrency.calls`): pickled.
+    value: bytes | None = None
 
 
 class Outbox:

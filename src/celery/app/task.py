@@ -223,6 +223,11 @@ class Task(Generic[P, R]):
         found = _state.request_of(self)
         return found if found is not None else Context()
 
+    @property
+    def request_stack(self) -> _state.RequestStack:
+        """The calls that run here, innermost last; for integrations that push their own."""
+        return _state.RequestStack(self)
+
     def push_request(self, *args: Any, **kwargs: Any) -> None:
         """Begin a call."""
         _state.push_frame(self, Context(*args, **kwargs))

@@ -130,7 +130,11 @@ class Backend:
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
     ) -> Meta:
         """The record of an attempt (wire.md 4.1), extended where `result_extended` asks for it."""
-        get = request.get if request is not None else _nothing
+
+        def get(name: str) -> Any:
+            # Whatever has attributes of a request will do, None too: integrations bring their own kinds.
+            return getattr(request, name, None)
+
         extended = None
         if self.extended and request is not None:
             extended = results.extended_fields(
@@ -670,11 +674,6 @@ class _RecordCache:
     def drop(self, key: str) -> None:
         with self._lock:
             self._records.pop(key, None)
-
-
-def _nothing(_name: str) -> Any:
-    """What a request that is not there says."""
-    return None
 
 
 def require(module: str, extra: str, wanted_by: str) -> ImproperlyConfigured:

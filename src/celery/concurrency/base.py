@@ -22,7 +22,7 @@ Rules
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -49,6 +49,8 @@ class Job(msgspec.Struct, array_like=True):
     aftermath: tuple[str, list[Any]] | None = None
     #: Soft and hard time limit in seconds, for the async lane, which keeps them itself.
     limits: tuple[float | None, float | None] | None = None
+    #: Set for a function that is called instead of a task (`celery.concurrency.calls`).
+    call: bytes | None = None
 
 
 class Handling(NamedTuple):
@@ -156,3 +158,40 @@ class Pool(abc.ABC):
     @abc.abstractmethod
     async def terminate(self) -> None:
         """Kill the children now."""
+
+
+class BasePool(abc.ABC):
+    """A pool as third parties know it: what `consumer.pool` is for a strategy that a task brings."""
+
+    @property
+    @abc.abstractmethod
+    def num_processes(self) -> int:
+        """How many children there are."""
+
+    @abc.abstractmethod
+    def apply_async(
+        self,
+        target: Callable[..., Any],
+        args: Any = None,
+        kwargs: Any = None,
+        *,
+        accept_callback: Callable[..., Any] | None = None,
+        callback: Callable[..., Any] | None = None,
+        error_callback: Callable[..., Any] | None = None,
+        timeout: float | None = None,
+        **_options: Any,
+    ) -> None:
+        """Call a function in a child. Function, arguments and what comes of it are pickled.
+
+        Args:
+            target: what to call, with `args` and `kwargs`.
+            args: by position.
+            kwargs: by name.
+            accept_callback: called as (pid, unix seconds of the start) when a child has begun.
+            callback: called with what the function returned.
+            error_callback: called with the exception; `WorkerLostError` when the child died.
+            timeout: seconds after which the child is killed.
+
+        Raises:
+            PicklingError: it cannot be sent to a child.
+        """

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from celery import _state, exceptions, signals
 from celery.app.outcome import Outcome
 from celery.app.trace import Tracer
-from celery.concurrency import ipc, slots
+from celery.concurrency import calls, ipc, slots
 from celery.concurrency.base import Job
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_logger
@@ -116,6 +116,8 @@ class SyncLane:
         return True
 
     def _attempt(self, job: Job) -> Outcome:
+        if job.call is not None:
+            return calls.make(job)
         context = {"before_update": self._wait_until_told} if job.aftermath is None else {}
         try:
             if job.aftermath is not None:

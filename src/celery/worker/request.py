@@ -35,13 +35,17 @@ from celery import exceptions, states
 from celery.app.context import Context
 from celery.app.outcome import Disposition, Outcome
 from celery.brokers.base import Delivery, ResultWrite, Settlement, Verdict
+from celery.concurrency.base import Handling, Job
 from celery.utils.log import get_logger
+from celery.wire.protocol import header_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from celery.app.base import Celery
     from celery.app.task import Task
     from celery.brokers.base import Publish, Receiver
-    from celery.concurrency.base import Handling, Job
+    from celery.worker.handover import Message
 
 logger = get_logger(__name__)
 
@@ -140,14 +144,14 @@ class Request:
         return self.job.delivery_info
 
     @property
-    def eta(self) -> str | None:
-        """ISO 8601, as sent."""
-        return self.headers["eta"]  # type: ignore[no-any-return]  # as sent
+    def eta(self) -> datetime | None:
+        """Not before; aware."""
+        return header_time(self.headers, "eta")
 
     @property
-    def expires(self) -> str | None:
-        """ISO 8601, as sent."""
-        return self.headers["expires"]  # type: ignore[no-any-return]  # as sent
+    def expires(self) -> datetime | None:
+        """Not after; aware."""
+        return header_time(self.headers, "expires")
 
     @property
     def stamps(self) -> dict[str, Any]:
@@ -215,6 +219,87 @@ class Request:
 
 def _chosen(own: bool | None, umbrella: bool | None) -> bool:
     return bool(umbrella if own is None else own)
+
+
+class MessageRequest(Request):
+    """A request that a strategy of a task makes of a message (`celery.worker.handover`), which then answers for it."""
+
+    #: Times of a decoded message are aware.
+    utc = True
+
+    def __init__(
+        self,
+        message: Message,
+        on_ack: Callable[..., Any] | None = None,
+        on_reject: Callable[..., Any] | None = None,
+        *,
+        app: Celery,
+        task: Task[..., Any],
+        hostname: str = "",
+        connection_errors: Any = (),
+        **_: Any,
+    ) -> None:
+        job = Job(0, message.delivery.envelope, message.delivery_info)
+        handling = Handling(task.name, task.is_async)
+        super().__init__(app, hostname, message.delivery, dict(message.headers), task, handling, job)
+        self.message = message
+        self._payload: list[Any] = message.payload
+        self._on_ack = on_ack or message.ack_log_error
+        self._on_reject = on_reject or message.reject_log_error
+        self._errors = connection_errors
+
+    @property
+    def acknowledged(self) -> bool:
+        return self.message.acknowledged
+
+    @property
+    def args(self) -> Any:
+        """Arguments."""
+        return self._payload[0]
+
+    @property
+    def kwargs(self) -> Any:
+        """Keyword arguments."""
+        return self._payload[1]
+
+    @property
+    def ignore_result(self) -> bool:
+        """Whether its result is unwanted."""
+        return self.ignores_result
+
+    @property
+    def request_dict(self) -> dict[str, Any]:
+        """What `Context` is made of: headers, what follows, where it came from."""
+        return {
+            **self.headers,
+            **self._payload[2],
+            "args": self.args,
+            "kwargs": self.kwargs,
+            "delivery_info": self.delivery_info,
+            "hostname": self.hostname,
+            "reply_to": self.reply_to,
+            "correlation_id": self.correlation_id,
+        }
+
+    def acknowledge(self) -> None:
+        """Tell the broker that the message is done with."""
+        if not self.acknowledged:
+            self._on_ack(logger, self._errors)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Refuse the message, or give it back."""
+        if not self.acknowledged:
+            self._on_reject(logger, self._errors, requeue)
+
+
+def create_request_cls(base: type[Request], *_task_pool_hostname_eventer: Any, **_: Any) -> Any:
+    """The class that a strategy of a task makes requests with.
+
+    Args:
+        base: the task's `Request`.
+        _task_pool_hostname_eventer: of the worker; requests are told them when they are made.
+    """
+    return MessageRequest if base is Request else type(base.__name__, (MessageRequest, base), {})
 
 
 class Settler:

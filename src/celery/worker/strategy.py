@@ -31,8 +31,13 @@ from celery.wire.protocol import UnknownMessageError, header_time, read_headers,
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
+    from celery.app.base import Celery
     from celery.app.task import Task
     from celery.brokers.base import Delivery
+
+
+#: What a protocol 1 body has beside metadata.
+_IN_THE_BODY = frozenset({"args", "kwargs", "embed", "callbacks", "errbacks", "chain", "chord", "taskset", "utc"})
 
 
 class Action(enum.Enum):
@@ -171,3 +176,40 @@ def _refusal(headers: Mapping[str, Any], reason: str, error: Exception | None = 
 
 def _as_error(exc: Exception) -> Exception:
     return exc if isinstance(exc, InvalidTaskError) else InvalidTaskError(str(exc))
+
+
+# -- for strategies that tasks bring (`celery.worker.handover`)
+
+
+def default(task: Task[..., Any], app: Celery, consumer: Any, **_: Any) -> Callable[..., None]:  # noqa: ARG001 - the documented signature
+    """The handler of a task without a strategy of its own, for strategies that only add to it.
+
+    Returns:
+        Takes a message and runs its task; what else handlers are given makes no difference.
+    """
+
+    def handle(message: Any, *_args: Any, **_kwargs: Any) -> None:
+        consumer.run(message)
+
+    return handle
+
+
+def hybrid_to_proto2(message: Any, body: Mapping[str, Any]) -> tuple[Any, dict[str, Any], bool, bool]:
+    """A message whose metadata is in its body, in the parts of protocol 2; headers win.
+
+    Args:
+        message: has `headers`.
+        body: decoded.
+
+    Returns:
+        ((args, kwargs, embed), headers, True, whether its times are in UTC)
+    """
+    given = {name: value for name, value in (message.headers or {}).items() if value is not None}
+    embed = {name: body.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
+    headers = {**{name: value for name, value in body.items() if name not in _IN_THE_BODY}, **given}
+    headers["group"] = body.get("taskset") or headers.get("group")
+    return (body.get("args") or (), body.get("kwargs") or {}, embed), headers, True, body.get("utc", True)
+
+
+#: The documented name for messages of protocol 1, whose headers are empty.
+proto1_to_proto2 = hybrid_to_proto2

@@ -259,7 +259,7 @@ class WorkController:
         deadline = None
         while self._stop < Stop.COLD:
             consumer.give_back_waiting()
-            if not consumer.requests:
+            if not consumer.requests and not len(consumer.handover.pool):
                 break
             if self._stop is Stop.SOFT and deadline is None:
                 timeout = self.app.conf.worker_soft_shutdown_timeout

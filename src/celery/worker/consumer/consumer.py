@@ -29,6 +29,7 @@ from celery.brokers.url import mask
 from celery.concurrency.base import Job, Lost
 from celery.utils.log import get_logger
 from celery.worker import request as requests
+from celery.worker.handover import Handover
 from celery.worker.request import Request, Settler, record_of
 from celery.worker.strategy import Action, Decision, Strategy
 
@@ -69,6 +70,7 @@ class Consumer:
         self.requests: dict[int, Request] = {}
         self.receiver: Receiver | None = None
         self.connected = asyncio.Event()
+        self.handover = Handover(self)
         self._orphans = _Orphans()
         self._last_job = 0
         self._more = asyncio.Event()
@@ -148,6 +150,7 @@ class Consumer:
 
     def _abandon(self) -> None:
         """The connection is gone: rule 3."""
+        self.handover.abandon()
         for _, handle in self._waits.values():
             handle.cancel()
         self._waits.clear()
@@ -181,14 +184,14 @@ class Consumer:
 
     def budget(self) -> int:
         """How many more deliveries to take now."""
-        if self._paused or self.settler.full:
+        if self._paused or self.settler.full or self.handover.full:
             return 0
         multiplier = self.worker.prefetch_multiplier
         if multiplier is None:
             return min(self.pool.room(), _INTAKE)
         if multiplier == 0:
             return _INTAKE
-        reserved = sum(1 for request in self.requests.values() if not request.settled_start)
+        reserved = sum(1 for request in self.requests.values() if not request.settled_start) + len(self.handover)
         return min(multiplier * self.worker.concurrency - reserved, _INTAKE)
 
     async def _intake(self, receiver: Receiver) -> None:
@@ -211,7 +214,8 @@ class Consumer:
         """
         multiplier = self.worker.prefetch_multiplier
         if multiplier is None:
-            wanted = 1 << max(len(self.requests) + len(self.settler) + len(self._waits) + room - 1, 1).bit_length()
+            here = len(self.requests) + len(self.settler) + len(self._waits) + len(self.handover)
+            wanted = 1 << max(here + room - 1, 1).bit_length()
             if self._prefetch // 4 <= wanted <= self._prefetch:
                 return
         else:
@@ -225,10 +229,12 @@ class Consumer:
         jobs = []
         for delivery in deliveries:
             decision = self.strategy.decide(delivery, now)
-            if decision.action is Action.RUN and not self._orphans.adopt(delivery, decision, self.settler):
-                jobs.append(self._reserve(delivery, decision))
-            elif decision.action is not Action.RUN:
+            if decision.action is not Action.RUN:
                 self._handle_other(delivery, decision, now)
+            elif decision.headers["task"] in self.handover:
+                self.handover.take(delivery, decision)
+            elif not self._orphans.adopt(delivery, decision, self.settler):
+                jobs.append(self._reserve(delivery, decision))
         if not jobs:
             return
         if signals.task_received.receivers:
@@ -285,11 +291,19 @@ class Consumer:
 
     def _due(self, key: int, delivery: Delivery, decision: Decision) -> None:
         del self._waits[key]
-        again = self.strategy.decide(delivery, max(time.time(), decision.until or 0.0))
-        if again.action is Action.RUN:
-            self.pool.submit([self._reserve(delivery, again)])
+        now = max(time.time(), decision.until or 0.0)
+        again = self.strategy.decide(delivery, now)
+        if again.action is Action.RUN and again.headers["task"] in self.handover:
+            self.handover.take(delivery, again)
         else:
-            self._handle_other(delivery, again, time.time())
+            self.take_decided(delivery, again, now)
+
+    def take_decided(self, delivery: Delivery, decision: Decision, now: float) -> None:
+        """Do what was decided, whatever strategy the task brings."""
+        if decision.action is Action.RUN:
+            self.pool.submit([self._reserve(delivery, decision)])
+        else:
+            self._handle_other(delivery, decision, now)
 
     def _drop(self, delivery: Delivery, decision: Decision) -> None:
         headers = decision.headers
@@ -342,6 +356,7 @@ class Consumer:
         for outcome in outcomes:
             request = self.requests.pop(outcome.job, None)
             if request is None:
+                self.handover.pool.finished(outcome)
                 continue
             settlement = Settlement(
                 request.delivery, request.verdict(outcome), follow=outcome.follow, results=outcome.writes,
@@ -359,6 +374,7 @@ class Consumer:
         for number, pid, since in jobs:
             request = self.requests.get(number)
             if request is None:
+                self.handover.pool.started(number, pid, since)
                 continue
             request.started_at, request.pid = since, pid
             if request.job.aftermath is not None:
@@ -381,6 +397,7 @@ class Consumer:
         """The attempt has no outcome: what the table in `celery.worker.request` says."""
         request = self.requests.get(job)
         if request is None:
+            self.handover.pool.lost(job, loss)
             return
         if request.job.aftermath is not None:
             # The process died again, of its own hooks: the failure is stored, the hooks are left.
