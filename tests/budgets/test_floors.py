@@ -39,6 +39,7 @@ LOCAL_IMPORTS = {
     "celery.bin": "a command must start before everything is imported",
     "celery.app.brokers": "the registry of brokers: an application loads only the driver that its URL names",
     "celery.app.backends": "the registry of result backends, likewise",
+    "celery.backends.redis": "its writer runs on asyncio, which only workers load; the rest serves everybody",
     "celery.contrib.pytest": "every pytest run in the environment loads it, few use its fixtures",
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -37,9 +39,14 @@ def called_names(function: ast.AST) -> set[str]:
     return {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
 
 
-def asserting_functions(tree: ast.Module) -> set[str]:
-    """Names of the functions of a file that assert, by themselves or through another one of the file."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+def asserting_functions(*trees: ast.Module) -> set[str]:
+    """Names of the functions of some files that assert, by themselves or through another one of these files."""
+    functions = [
+        node
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     asserting = {
         each.name
         for each in functions
@@ -51,12 +58,19 @@ def asserting_functions(tree: ast.Module) -> set[str]:
     return asserting
 
 
+@cache
+def helpers(folder: Path) -> list[ast.Module]:
+    """What the tests of a folder share: a wait that fails when its time is over asserts too."""
+    files = sorted(path for path in folder.glob("*.py") if not path.name.startswith("test_"))
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in files]
+
+
 def test_every_test_asserts_something(root, tracked):
     hollow = []
     for path in tracked:
         if path.name.startswith("test_") and path.suffix == ".py":
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            asserting = asserting_functions(tree)
+            asserting = asserting_functions(tree, *helpers(path.parent))
             hollow += [
                 f"{path.relative_to(root)}:{node.lineno} {node.name}"
                 for node in ast.walk(tree)

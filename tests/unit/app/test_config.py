@@ -411,8 +411,10 @@ class TestMisspellings:
     def test_names_of_others_are_left_alone(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            configured({"SECRET_KEY": 1, "my_value": 2, "redbeat_redis_url": "", "_task_helper": 1, "os": types})
-            configured({"INSTALLED_APPS": [], "CELERY_EMAIL_TASK_CONFIG": {}, "task_helper": 1}, namespace="CELERY")
+            conf = configured({"SECRET_KEY": 1, "my_value": 2, "redbeat_redis_url": "", "_task_helper": 1, "os": types})
+            assert conf["my_value"] == 2
+            foreign = {"INSTALLED_APPS": [], "CELERY_EMAIL_TASK_CONFIG": {}, "task_helper": 1}
+            assert configured(foreign, namespace="CELERY").unacted() == []
 
 
 class TestLookups:

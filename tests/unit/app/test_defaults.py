@@ -1,7 +1,7 @@
 """The option table against the parity inventory (SET-001..236)."""
 
-import csv
 import ast
+import csv
 import os
 import subprocess
 import sys

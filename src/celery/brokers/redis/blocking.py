@@ -15,7 +15,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from celery.brokers.redis import resp
+from celery.brokers.redis import resp, sentinel
 from celery.brokers.redis.address import tls_context
 
 if TYPE_CHECKING:
@@ -193,10 +193,7 @@ def open_socket(address: Address) -> socket.socket:
         OSError: the server cannot be reached.
         ImproperlyConfigured: TLS options are wrong.
     """
-    if address.sentinels:
-        from celery.brokers.redis.sentinel import master
-
-        address = master(address)
+    address = located(address)
     if address.path is not None:
         connected = socket.socket(socket.AF_UNIX)
         connected.settimeout(address.connect_timeout)
@@ -211,6 +208,27 @@ def open_socket(address: Address) -> socket.socket:
     except BaseException:
         connected.close()
         raise
+
+
+def located(address: Address) -> Address:
+    """The address of the server itself: where Sentinels are given, of the master that they name.
+
+    Blocks for at most one connect time-out per Sentinel.
+
+    Raises:
+        OSError: no Sentinel answered with a master.
+    """
+    return sentinel.master(address, _ask) if address.sentinels else address
+
+
+def _ask(address: Address, name: str) -> list[Any]:
+    """A Sentinel's reply to SENTINEL MASTER."""
+    connection = Connection(address)
+    try:
+        reply: list[Any] = connection.call("SENTINEL", "MASTER", name)
+    finally:
+        connection.close()
+    return reply
 
 
 def tune(connected: socket.socket, address: Address) -> None:

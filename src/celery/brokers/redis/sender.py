@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery.brokers import base
 from celery.brokers.redis import address, dead, envelope, routing
 from celery.brokers.redis.blocking import Connection
+from celery.brokers.redis.inbox import Inbox
 from celery.brokers.redis.keys import Keys
 from celery.brokers.redis.scripts import load
 
@@ -80,8 +81,6 @@ class Sender(base.Sender):
 
     def inbox(self, queue: Queue) -> base.Inbox:
         """Read a private queue over a connection of its own."""
-        from celery.brokers.redis.inbox import Inbox
-
         self._routes.learn(queue)
         return Inbox(self._address, self._keys, self._routes, queue)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from celery.brokers.redis import resp
 from celery.brokers.redis.address import tls_context
-from celery.brokers.redis.blocking import tune
+from celery.brokers.redis.blocking import located, tune
 
 if TYPE_CHECKING:
     import socket
@@ -142,9 +142,7 @@ async def connect(address: Address, pushed: Callable[[list[Any]], None], ended: 
     loop = asyncio.get_running_loop()
     try:
         if address.sentinels:
-            from celery.brokers.redis.sentinel import master
-
-            address = await asyncio.to_thread(master, address)
+            address = await asyncio.to_thread(located, address)
         async with asyncio.timeout(address.connect_timeout):
             stream = await _open(loop, address, pushed, ended)
     except OSError as error:  # TimeoutError is one

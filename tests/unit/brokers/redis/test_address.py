@@ -37,8 +37,8 @@ def test_options_fill_in_and_the_url_wins():
 
 
 def test_a_unix_socket():
-    where = read("redis+socket:///tmp/redis.sock?virtual_host=4", {})
-    assert (where.path, where.database) == ("/tmp/redis.sock", 4)
+    where = read("redis+socket:///run/redis.sock?virtual_host=4", {})
+    assert (where.path, where.database) == ("/run/redis.sock", 4)
 
 
 def test_sentinels_are_all_listed():

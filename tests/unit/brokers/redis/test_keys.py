@@ -58,7 +58,8 @@ def test_a_member_is_read_back_and_garbage_is_not():
 @unhurried
 @given(st.lists(st.sampled_from(["*", "#", "a", "b.c", "d-e"]), min_size=1).map(".".join))
 def test_the_pattern_for_peers_is_a_regular_expression(key):
-    re.compile(peer_pattern(key))
+    pattern = re.compile(peer_pattern(key))
+    assert pattern.match(key.replace("*", "word").replace("#", "some.words"))
 
 
 @pytest.mark.parametrize(("key", "pattern"), [("a.#", r"^a\..*?$"), ("a.*.c", r"^a\.[^\.]+\.c$"), ("#", "^.*?$")])
