@@ -136,7 +136,7 @@ class Pidfile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(path)  # noqa: PTH100 - pathlib costs more to import
+        self.path = os.path.abspath(path)
 
     def acquire(self) -> Pidfile:
         """Create the file.
@@ -154,7 +154,7 @@ class Pidfile:
 
     def is_locked(self) -> bool:
         """Tell whether the file exists."""
-        return os.path.exists(self.path)  # noqa: PTH110 - pathlib costs more to import
+        return os.path.exists(self.path)
 
     def release(self, *args: Any) -> None:
         """Remove the file."""
@@ -170,7 +170,7 @@ class Pidfile:
             ValueError: The file holds no number, or not a whole line.
         """
         try:
-            with open(self.path, encoding="ascii") as fh:  # noqa: PTH123 - pathlib costs more to import
+            with open(self.path, encoding="ascii") as fh:
                 line = fh.readline()
         except FileNotFoundError:
             return None
@@ -181,7 +181,7 @@ class Pidfile:
     def remove(self) -> None:
         """Remove the file, if it is there and may be."""
         with ignore_errno("ENOENT", "EACCES"):
-            os.unlink(self.path)  # noqa: PTH108 - pathlib costs more to import
+            os.unlink(self.path)
 
     def remove_if_stale(self) -> bool:
         """Remove the file if no other process of ours runs under it; tell whether the path is free now."""
@@ -360,12 +360,12 @@ def detached(
     The process takes the identity of ``uid`` and ``gid`` first. Log file and pid file are tried out, so that what is
     wrong with them is seen on the terminal.
     """
-    workdir = os.getcwd() if workdir is None else workdir  # noqa: PTH109 - pathlib costs more to import
+    workdir = os.getcwd() if workdir is None else workdir
     maybe_drop_privileges(uid=uid, gid=gid)
 
     def try_files() -> None:
         if logfile:
-            open(logfile, "a").close()  # noqa: PTH123 - only to see that it can be
+            open(logfile, "a").close()
         if pidfile:
             create_pidlock(pidfile).release()
 

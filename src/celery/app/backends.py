@@ -52,18 +52,25 @@ def by_name(
             aliases.setdefault(entry.name, entry.value)
     path = aliases.get(backend, backend)
     if not re.search(r"[.:]", path):
-        raise ImproperlyConfigured(f"Unknown result backend: {backend!r}.  Known: {', '.join(sorted(aliases))}.")
+        known = ", ".join(sorted(aliases))
+        raise ImproperlyConfigured(f"Unknown result backend: {backend!r}.  Known: {known}; or a class, 'module:Class'.")
     try:
         found: type[Backend] = symbol_by_name(path)
     except (ImportError, AttributeError) as exc:
         raise ImproperlyConfigured(f"Unknown result backend: {backend!r}.  It cannot be imported: {exc}") from exc
+    if not isinstance(found, type):
+        raise ImproperlyConfigured(f"Unknown result backend: {backend!r}.  It is no class: give one as 'module:Class'.")
     return found
 
 
 def by_url(
     backend: str | type[Backend] | None = None, loader: BaseLoader | None = None
 ) -> tuple[type[Backend], str | None]:
-    """The class for a URL and the URL to give it (None when `backend` was only a name)."""
+    """The class for a URL and the URL to give it (None when `backend` was only a name).
+
+    Raises:
+        ImproperlyConfigured: there is none.
+    """
     url: str | None = None
     name: Any = backend
     if isinstance(backend, str) and "://" in backend:
@@ -73,6 +80,11 @@ def by_url(
             # db+postgresql://..., cache+memory://: the part after the plus is the store's own scheme.
             name, _, inner = name.partition("+")
             url = f"{inner}://{rest}"
+            if name == "cache" and inner != "memory":
+                raise ImproperlyConfigured(
+                    f"Unknown result backend: 'cache+{inner}'.  The cache backend is cache+memory://, in this process; "
+                    "results for other processes belong into Redis or a database."
+                )
     return by_name(name, loader), url
 
 

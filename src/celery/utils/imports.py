@@ -92,7 +92,7 @@ def instantiate(name: Any, *args: Any, **kwargs: Any) -> Any:
 def cwd_in_path() -> Iterator[None]:
     """Let modules of the working directory be imported inside the block."""
     try:
-        cwd = os.getcwd()  # noqa: PTH109 - pathlib costs more to import
+        cwd = os.getcwd()
     except FileNotFoundError:
         cwd = None
     if cwd is None or cwd in sys.path:

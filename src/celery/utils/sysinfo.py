@@ -52,7 +52,7 @@ class df:  # noqa: N801 - the documented name
     @cached_property
     def stat(self) -> os.statvfs_result:
         """The system's answer, asked for once."""
-        return os.statvfs(os.path.abspath(self.path))  # noqa: PTH100 - takes bytes too
+        return os.statvfs(os.path.abspath(self.path))
 
 
 def is_auto_concurrency(value: Any) -> bool:
@@ -69,7 +69,7 @@ def available_cpu_count() -> int:
 
 def _first_line(path: str) -> str | None:
     try:
-        with open(path, encoding="ascii") as fh:  # noqa: PTH123 - pathlib costs more to import
+        with open(path, encoding="ascii") as fh:
             return fh.readline().strip()
     except OSError:
         return None

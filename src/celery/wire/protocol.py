@@ -13,7 +13,8 @@ Rules:
 
 from __future__ import annotations
 
-from datetime import UTC
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -26,11 +27,10 @@ from celery.wire.serializers import dumps, loads
 from celery.wire.times import eta_text, expiry, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime, tzinfo
+    from datetime import tzinfo
 
-    #: A signature as it travels (wire.md 1.5).
-    Signature = Mapping[str, Any]
+#: A signature as it travels (wire.md 1.5).
+Signature = Mapping[str, Any]
 
 #: How long `argsrepr` and `kwargsrepr` get, and how deep (wire.md 1.7).
 REPR_MAXSIZE = 1024
