@@ -293,6 +293,14 @@ def die_once(key):
     return "alive"
 
 
+@app.task(bind=True, retry_on_worker_lost=True, max_retries=2, default_retry_delay=0)
+def die_and_retry(self, key, times):
+    note("start", key)
+    if self.request.retries < times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return self.request.retries
+
+
 # -- limits
 
 

@@ -79,6 +79,15 @@ class TestDeath:
         assert value_of(shared.send("die_once", key)) == "alive"
         assert len(shared.ledger.entries("start", key)) == 2
 
+    def test_retry_on_worker_lost_sends_a_retry(self, shared):
+        assert value_of(shared.send("die_and_retry", shared.key(), 2)) == 2
+
+    def test_retry_on_worker_lost_ends_with_the_tries(self, shared):
+        key = shared.key()
+        with pytest.raises(WorkerLostError):
+            value_of(shared.send("die_and_retry", key, 9))
+        assert len(shared.ledger.entries("start", key)) == 3
+
     def test_a_task_that_kills_each_time_is_stopped_by_the_delivery_limit(self, shared):
         key = shared.key()
         result = shared.send("die_again", key)

@@ -603,6 +603,7 @@ ACTED_ON: frozenset[str] = frozenset({
     "task_default_queue_type", "task_default_routing_key", "task_delivery_limit", "task_eager_propagates",
     "task_ignore_result", "task_inherit_parent_priority", "task_protocol", "task_publish_retry",
     "task_publish_retry_policy", "task_queue_max_priority", "task_queues", "task_reject_on_worker_lost",
+    "task_retry_on_worker_lost",
     "task_remote_tracebacks", "task_repr_maxlevels", "task_routes", "task_serializer", "task_soft_time_limit",
     "task_store_eager_result", "task_store_errors_even_if_ignored", "task_time_limit", "task_track_started",
     "timezone", "worker_async_concurrency", "worker_concurrency", "worker_direct", "worker_enable_remote_control",

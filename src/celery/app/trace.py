@@ -138,8 +138,16 @@ class Tracer:
             return attempt
         _state.push_frame(attempt.plan.task, attempt.request)
         attempt.clock = time.perf_counter()
-        self.conclude(attempt, exc)
+        self.conclude(attempt, self._retried(attempt, exc))
         return self.finish(attempt)
+
+    @staticmethod
+    def _retried(attempt: Attempt, exc: BaseException) -> BaseException:
+        """Whether the loss of a process leads to a retry (`retry_on_worker_lost`); else, or if there were enough: `exc`."""
+        task = attempt.plan.task
+        if isinstance(exc, exceptions.WorkerLostError) and task.retry_on_worker_lost:
+            return task.retry(exc=exc, throw=False)
+        return exc
 
     def _open(
         self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], context: Mapping[str, Any]

@@ -15,7 +15,8 @@ always ACK:
     | success, retry, ignore              | ACK                                                           |
     | failure                             | ACK; DEAD where `acks_on_failure` is off                      |
     | hard time limit                     | ACK; LOST where `acks_on_timeout` is off                      |
-    | death of its process                | ACK; LOST where `reject_on_worker_lost`                       |
+    | death of its process                | ACK; LOST where `reject_on_worker_lost` and not               |
+    |                                     | `retry_on_worker_lost`, which sends a retry                   |
     | Reject(requeue=False)               | DEAD                                                          |
     | Reject(requeue=True)                | REQUEUE                                                       |
 
@@ -213,8 +214,8 @@ class Request:
 
     @property
     def requeues_loss(self) -> bool:
-        """Whether the death of its process gives the message back."""
-        return self.acks_late and bool(self.task.reject_on_worker_lost)
+        """Whether the death of its process gives the message back. `retry_on_worker_lost` sends a retry instead."""
+        return self.acks_late and bool(self.task.reject_on_worker_lost) and not self.task.retry_on_worker_lost
 
 
 def _chosen(own: bool | None, umbrella: bool | None) -> bool:

@@ -122,7 +122,6 @@ READ_BY_PATTERN = {f"worker_{option}" for option in ("gid", "logfile", "pidfile"
 #: Named in the code and not acted on yet, with what the code does.
 NAMED_IN_VAIN = {
     "task_default_rate_limit": "tasks carry their rate limit, and the worker does not limit",
-    "task_retry_on_worker_lost": "tasks carry it, and the worker does not look at it",
     "visibility_timeout": "the transport option of this name is read, the setting is not",
     "worker_send_task_events": "the banner shows it, and nothing is sent",
 }
