@@ -53,7 +53,7 @@ def by_name(
     path = aliases.get(backend, backend)
     if not re.search(r"[.:]", path):
         known = ", ".join(sorted(aliases))
-        raise ImproperlyConfigured(f"Unknown result backend: {backend!r}.  Known: {known}; or a class, 'module:Class'.")
+        raise ImproperlyConfigured(f"Unknown result backend: {backend!r}.  Known: {known}, and 'module:Class'.")
     try:
         found: type[Backend] = symbol_by_name(path)
     except (ImportError, AttributeError) as exc:

@@ -41,21 +41,19 @@ def broker_urls(app: Celery, *, read: bool = False) -> list[str]:
     value = (conf.broker_read_url if read else conf.broker_write_url) or conf.broker_url
     if value:
         return [
-            _with_scheme(url, conf.broker_transport)
+            _complete(url, conf)
             for text in ([value] if isinstance(value, str) else value)
             # The servers of a Sentinel, joined by semicolons, are one address.
             for url in ([text] if text.startswith("sentinel://") else split(text))
         ]
     if any(conf[name] for name in _SPLIT_FORM):
-        return [_joined(conf)]
+        return [_joined(conf, "localhost")]
     return [embedded_url(app)]
 
 
 def is_embedded(app: Celery) -> bool:
     """Whether nothing at all is configured, so that the SQLite file beside the application serves."""
-    conf = app.conf
-    urls = (conf.broker_read_url, conf.broker_write_url, conf.broker_url)
-    return not any(urls) and not any(conf[name] for name in _SPLIT_FORM)
+    return bool(app.conf.embedded)
 
 
 def embedded_url(app: Celery) -> str:
@@ -85,23 +83,24 @@ def _folder_of(module_name: str) -> str:
     return os.path.dirname(os.path.abspath(packages[0])) if packages else os.getcwd()
 
 
-def _with_scheme(url: str, transport: str | None) -> str:
+def _complete(url: str, conf: Any) -> str:
+    """A URL; or only a transport's name, or a host, which the settings of the 3.x way complete."""
     if "://" in url:
         return url
-    if url in DRIVERS or url == transport:
+    if url in DRIVERS or url == conf.broker_transport:
         return f"{url}://"
-    return f"{transport}://{url}" if transport else url
+    if set(url).isdisjoint("@:/"):
+        return _joined(conf, url)
+    return f"{conf.broker_transport or 'amqp'}://{url}"
 
 
-def _joined(conf: Any) -> str:
+def _joined(conf: Any, host: str) -> str:
     user = quote(conf.broker_user or "", safe="")
     if conf.broker_password:
         user += ":" + quote(conf.broker_password, safe="")
     port = f":{conf.broker_port}" if conf.broker_port else ""
-    return (
-        f"{conf.broker_transport or 'amqp'}://{user + '@' if user else ''}{conf.broker_host or 'localhost'}{port}"
-        f"/{quote(conf.broker_vhost or '', safe='')}"
-    )
+    path = quote(conf.broker_vhost or "", safe="")
+    return f"{conf.broker_transport or 'amqp'}://{user + '@' if user else ''}{host}{port}/{path}"
 
 
 def driver(url: str) -> Any:
