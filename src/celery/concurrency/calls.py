@@ -8,6 +8,7 @@ one always before the one that tells the end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import pickle
@@ -49,7 +50,7 @@ class CallPool(BasePool):
         """
         self._pool = pool
         self._hook = hook
-        self.loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(-1, -1)
         self._pending: dict[int, _Call] = {}
         self._accepted: set[int] = set()
@@ -78,7 +79,12 @@ class CallPool(BasePool):
         packed = pickle.dumps((target, tuple(args or ()), dict(kwargs or {})))
         self._pending[number] = _Call(name, accept_callback, callback, error_callback)
         job = Job(number, Envelope({"task": name, "id": None}, b""), {}, call=packed)
-        self.loop.call_soon_threadsafe(self._pool.submit, [(job, Handling(name, hard_limit=timeout))])
+        self.on_loop(self._pool.submit, [(job, Handling(name, hard_limit=timeout))])
+
+    def on_loop(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call on the worker's loop, from any thread; nothing happens when the worker has stopped."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *args)
 
     # -- what the pool tells, on the loop
 
@@ -116,7 +122,7 @@ class CallPool(BasePool):
             if tell is not None:
                 tell(pickle.loads(value))  # noqa: S301 - our own child wrote it
         finally:
-            self.loop.call_soon_threadsafe(self._forget, number)
+            self.on_loop(self._forget, number)
 
     def _forget(self, number: int) -> None:
         self._accepted.discard(number)

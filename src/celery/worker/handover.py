@@ -3,8 +3,8 @@
 Rules
     1. What the worker decides by itself (refused, revoked, expired, not due yet) never reaches such a strategy. What is
        to run does, as a `Message`, on the side thread where all code of users runs.
-    2. The strategy answers for the message: until it acknowledges or rejects it, the message counts as reserved; when
-       the worker stops, it goes back.
+    2. The strategy answers for the message: until it acknowledges or rejects it, the message counts as reserved. A
+       worker that stops waits for handlers and for calls in the pool; then what is still held goes back.
     3. A message dies with its connection: the broker delivers it again, and settling the old one has no effect.
 
 `Handover` is what such a strategy sees as the worker's consumer: with a pool that runs functions and a timer, and
@@ -14,7 +14,6 @@ otherwise the consumer itself.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -97,9 +96,9 @@ class Message:
 class Timer:
     """Calls functions later, on the side thread. Any thread may ask. Durations in seconds."""
 
-    def __init__(self, hook: Callable[..., None]) -> None:
+    def __init__(self, hook: Callable[..., None], on_loop: Callable[..., None]) -> None:
         self._hook = hook
-        self._loop = asyncio.get_running_loop()
+        self._on_loop = on_loop
 
     def call_after(self, secs: float, fun: Callable[..., Any], args: Any = (), kwargs: Any = None, **_: Any) -> Entry:
         """Call once."""
@@ -116,12 +115,11 @@ class Timer:
         entry.cancel()
 
     def _enter(self, entry: Entry) -> Entry:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
-            self._loop.call_soon_threadsafe(self._arm, entry)
+        self._on_loop(self._arm, entry)
         return entry
 
     def _arm(self, entry: Entry) -> None:
-        self._loop.call_later(entry.seconds, self._due, entry)
+        asyncio.get_running_loop().call_later(entry.seconds, self._due, entry)
 
     def _due(self, entry: Entry) -> None:
         if entry.cancelled:
@@ -162,10 +160,12 @@ class Handover:
         self.hostname = consumer.hostname
         hook = consumer.worker.hook_soon
         self.pool = CallPool(consumer.pool, hook)
-        self.timer = Timer(hook)
+        self.timer = Timer(hook, self.pool.on_loop)
         self._names = frozenset(name for name, task in self.app.tasks.items() if task.Strategy != Task.Strategy)
         self._handlers: dict[str, Any] = {}
         self._held: set[Message] = set()
+        #: Messages that handlers are at work on.
+        self._handling = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._consumer, name)
@@ -181,6 +181,11 @@ class Handover:
     def full(self) -> bool:
         """Whether strategies hold all that they may."""
         return len(self._held) >= MOST_HELD
+
+    @property
+    def busy(self) -> bool:
+        """Whether a worker that stops has to wait: for a handler, or for a call in the pool."""
+        return self._handling > 0 or len(self.pool) > 0
 
     # -- on the loop
 
@@ -198,6 +203,7 @@ class Handover:
         self._consumer.worker.state.total[task.name] += 1
         message = Message(self, delivery, read)
         self._held.add(message)
+        self._handling += 1
         self._consumer.worker.hook_soon(self._handle, task, message)
 
     def abandon(self) -> None:
@@ -215,17 +221,20 @@ class Handover:
         except Exception:
             logger.exception("The strategy of %s failed; its message goes to the dead queue", task.name)
             message.reject()
+        finally:
+            self.pool.on_loop(self._handled)
 
     def settle(self, message: Message, verdict: Verdict) -> None:
         """A strategy is done with a message. Any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: what was held has gone back
-            self.pool.loop.call_soon_threadsafe(self._settle, message, verdict)
+        self.pool.on_loop(self._settle, message, verdict)
 
     def run(self, message: Message) -> None:
         """Run the message's task after all, as if it had no strategy of its own. Any thread."""
         message.acknowledged = True
-        with contextlib.suppress(RuntimeError):  # as above
-            self.pool.loop.call_soon_threadsafe(self._run, message)
+        self.pool.on_loop(self._run, message)
+
+    def _handled(self) -> None:
+        self._handling -= 1
 
     def _settle(self, message: Message, verdict: Verdict) -> None:
         if message in self._held:

@@ -259,7 +259,7 @@ class WorkController:
         deadline = None
         while self._stop < Stop.COLD:
             consumer.give_back_waiting()
-            if not consumer.requests and not len(consumer.handover.pool):
+            if not consumer.requests and not consumer.handover.busy:
                 break
             if self._stop is Stop.SOFT and deadline is None:
                 timeout = self.app.conf.worker_soft_shutdown_timeout
@@ -271,7 +271,8 @@ class WorkController:
             await self._next_progress(0.1 if deadline is None else min(0.1, max(0.0, deadline - time.monotonic())))
         if self._stop is Stop.COLD:
             self._cancel_running()
-            await self.pool.terminate()
+            if not self.pool.runs_here:  # where it does, its end is ours: after the last words
+                await self.pool.terminate()
         with contextlib.suppress(TimeoutError):
             # A broker that is away is waited for only as long as nobody is in a hurry.
             patience = _LAST_WORDS if self._stop is Stop.COLD or not consumer.connected.is_set() else None
