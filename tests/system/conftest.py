@@ -29,12 +29,24 @@ def stage_of(name: str, request: pytest.FixtureRequest, folder: Path) -> Stage:
     return Stage(name, request.getfixturevalue("rabbitmq_url"), file, folder)
 
 
+@pytest.fixture
+def make_stage(request, tmp_path):
+    """A function that makes a stage of the test's own on the broker of this name."""
+    made = []
+
+    def make(name: str) -> Stage:
+        made.append(stage_of(name, request, tmp_path))
+        return made[-1]
+
+    yield make
+    for stage in made:
+        stage.close()
+
+
 @pytest.fixture(params=BROKERS)
-def stage(request, tmp_path):
-    """A stage of the test's own."""
-    stage = stage_of(request.param, request, tmp_path)
-    yield stage
-    stage.close()
+def stage(request, make_stage):
+    """A stage of the test's own, on each broker in turn."""
+    return make_stage(request.param)
 
 
 @pytest.fixture(scope="module", params=BROKERS)

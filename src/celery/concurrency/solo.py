@@ -86,7 +86,8 @@ class SoloPool(LanePool):
         elif child.running() and self._thread != threading.main_thread().ident:
             logger.error("A task of %s cannot be killed: it runs in a thread of another program.", self.hostname)
         elif child.running():
-            os.kill(os.getpid(), number)
+            # There is nothing smaller to end, and no way to wait.
+            os._exit(1)
         elif self._ends is not None:
             # Nothing runs: ending the lane is enough.
             self._ends[0].shutdown(socket.SHUT_RDWR)
