@@ -81,7 +81,7 @@ class DjangoFixup:
             app.task_cls = DJANGO_TASK
         app.loader.now = self.now  # type: ignore[method-assign]  # the documented way to another clock
         signals.import_modules.connect(self.on_import_modules, sender=app)
-        signals.worker_init.connect(self.on_worker_init)
+        self.worker_fixup.install()
         return self
 
     def now(self, utc: bool = False) -> datetime:
@@ -114,39 +114,43 @@ class DjangoFixup:
             if message.level >= WARNING and not message.is_silenced():
                 logger.log(message.level, "System check: %s", message)
 
-    def on_worker_init(self, **_: Any) -> None:
-        """A worker starts in this process."""
-        self.worker_fixup.install()
-
 
 class DjangoWorkerFixup:
     """See the module."""
 
     def __init__(self) -> None:
-        self._pid = 0
+        self._pid = os.getpid()
         self._inherited: list[Any] = []
         self._closings = 0
         self._coroutines: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._cleaning: set[asyncio.Task[None]] = set()
 
     def install(self) -> DjangoWorkerFixup:
-        """Take effect, in the main process and in all children made from now on."""
-        self._pid = os.getpid()
-        self._leave_no_connection()
+        """Take effect in the worker's processes, forked and spawned ones."""
+        signals.worker_init.connect(self.on_worker_init)
         signals.worker_process_init.connect(self.on_process_init)
-        signals.task_prerun.connect(self.on_task)
-        signals.task_postrun.connect(self.on_task)
         return self
 
-    def on_process_init(self, **_: Any) -> None:
-        """A child starts: what was opened since is its parent's, neither to be used nor closed nor collected."""
-        if os.getpid() == self._pid:  # the solo pool has no children
-            return
+    def on_worker_init(self, **_: Any) -> None:
+        """A worker starts in this process."""
         from django.db import connections
 
+        self._pid = os.getpid()
         for connection in connections.all(initialized_only=True):
-            self._inherited.append(connection)
-            del connections[connection.alias]
+            connection.close()
+            if hasattr(connection, "close_pool"):  # PostgreSQL, since Django 5.1
+                connection.close_pool()
+
+    def on_process_init(self, **_: Any) -> None:
+        """Tasks will run in this process. What it inherited is its parent's: not to be used, closed or collected."""
+        if os.getpid() != self._pid:
+            from django.db import connections
+
+            for connection in connections.all(initialized_only=True):
+                self._inherited.append(connection)
+                del connections[connection.alias]
+        signals.task_prerun.connect(self.on_task)
+        signals.task_postrun.connect(self.on_task)
 
     def on_task(self, sender: Task[..., Any], **_: Any) -> None:
         """A task is about to run, or has run."""
@@ -185,14 +189,6 @@ class DjangoWorkerFixup:
         cleaning = asyncio.get_running_loop().create_task(sync_to_async(self.close_database)(busy))
         self._cleaning.add(cleaning)  # a loop refers to its tasks only weakly
         cleaning.add_done_callback(self._cleaning.discard)
-
-    def _leave_no_connection(self) -> None:
-        from django.db import connections
-
-        for connection in connections.all(initialized_only=True):
-            connection.close()
-            if hasattr(connection, "close_pool"):  # PostgreSQL, since Django 5.1
-                connection.close_pool()
 
 
 def _coroutine_here() -> asyncio.Task[Any] | None:

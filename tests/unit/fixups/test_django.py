@@ -16,10 +16,16 @@ FILES = {
     "shop/__init__.py": "from shop.celery import app\n",
     "shop/celery.py": """
         from celery import Celery
+        from celery.signals import worker_init
 
         app = Celery("shop")
         app.config_from_object("django.conf:settings", namespace="CELERY")
         app.autodiscover_tasks()
+
+        @worker_init.connect
+        def connect(**_):
+            from django.db import connection
+            connection.ensure_connection()
     """,
     "shop/settings.py": """
         from pathlib import Path
@@ -128,9 +134,9 @@ class Project:
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return json.loads(ended.stdout.splitlines()[-1])
 
-    def worker(self):
+    def worker(self, *argv):
         return subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "shop", "worker", "-l", "INFO"],
+            [sys.executable, "-m", "celery", "-A", "shop", "worker", "-l", "INFO", *argv],
             cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
@@ -228,20 +234,22 @@ from orders.models import Order
 from orders import tasks
 Order.objects.create(number=1)
 print(json.dumps({name: [getattr(tasks, name).delay().get(timeout=30) for _ in range(3)]
-                  for name in ("count", "acount", "is_open", "ais_open")}))
+                  for name in ("is_open", "ais_open", "count", "acount")}))
 """
 
 
 @pytest.mark.parametrize(
-    ("settings", "open_before"),
+    ("settings", "argv", "open_before"),
     [
-        pytest.param({}, False, id="closed after each task"),
-        pytest.param({"CELERY_DB_REUSE_MAX": 1000}, True, id="reused by CELERY_DB_REUSE_MAX"),
+        pytest.param({}, (), False, id="closed after each task"),
+        pytest.param({"CELERY_DB_REUSE_MAX": 1000}, (), True, id="reused by CELERY_DB_REUSE_MAX"),
+        pytest.param({}, ("-P", "solo"), False, id="solo"),
+        pytest.param({}, ("--pool-start-method", "spawn"), False, id="spawn"),
     ],
 )
-def test_a_worker_runs_tasks_and_closes_connections_around_them(tmp_path, settings, open_before):
+def test_a_worker_runs_tasks_and_closes_connections_around_them(tmp_path, settings, argv, open_before):
     project = Project(tmp_path, **settings)
-    worker = project.worker()
+    worker = project.worker(*argv)
     try:
         values = project.run(CALL_THRICE)
     finally:
@@ -249,6 +257,7 @@ def test_a_worker_runs_tasks_and_closes_connections_around_them(tmp_path, settin
         said, _ = worker.communicate(timeout=30)
         print(said)
     assert (values["count"], values["acount"]) == ([1, 1, 1], [1, 1, 1])
+    assert values["is_open"][0] is False, "a child must not use its parent's connection"
     assert values["is_open"][1:] == values["ais_open"][1:] == [open_before, open_before], said
     assert "Traceback" not in said
 
