@@ -351,11 +351,16 @@ async def anap(seconds):
     return seconds
 
 
+async def opened(name):
+    """Wait until a test opens the gate."""
+    while not os.path.exists(gate(name)):  # noqa: ASYNC110, ASYNC240 - a file is how another process can open it
+        await asyncio.sleep(0.002)
+
+
 @app.task
 async def ablock(key):
     note("start", key)
-    while not os.path.exists(gate(key)):
-        await asyncio.sleep(0.002)
+    await opened(key)
     note("end", key)
     return key
 
@@ -363,8 +368,7 @@ async def ablock(key):
 @app.task(acks_late=True, reject_on_worker_lost=True)
 async def ablock_late(key):
     note("start", key)
-    while not os.path.exists(gate(key)):
-        await asyncio.sleep(0.002)
+    await opened(key)
     note("end", key)
     return key
 

@@ -26,7 +26,9 @@ class TestAsyncTasks:
         waiting = shared.send_all("ablock", [(key,) for key in keys])
         for key in keys:
             shared.ledger.wait("start", key)
-        assert [value_of(result) for result in shared.send_all("add", [(n, 1) for n in range(20)])] == list(range(1, 21))
+        assert [value_of(result) for result in shared.send_all("add", [(n, 1) for n in range(20)])] == list(
+            range(1, 21)
+        )
         for key in keys:
             shared.open_gate(key)
         assert [value_of(result) for result in waiting] == keys

@@ -30,8 +30,8 @@ def get_implementation(cls: Any) -> Any:
         cls = os.environ.get("CELERY_CUSTOM_WORKER_POOL", "")
     if cls in _LATER:
         raise ImproperlyConfigured(
-            f"The pool {cls!r} is not in this version of Celeriac. Use prefork (its children also run async tasks, many "
-            "at once) or solo."
+            f"The pool {cls!r} is not in this version of Celeriac. Use prefork (its children also run async tasks, "
+            "many at once) or solo."
         )
     try:
         return symbol_by_name(ALIASES.get(cls, cls))

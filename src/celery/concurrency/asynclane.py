@@ -12,21 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import threading
 import time
-from collections.abc import Awaitable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from celery import _state
-from celery.app.outcome import Outcome
 from celery.concurrency import ipc, slots
-from celery.concurrency.base import Job
 from celery.concurrency.child import exception_of
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Coroutine, Generator
+
+    from celery.app.outcome import Outcome
     from celery.app.trace import Tracer
+    from celery.concurrency.base import Job
 
 #: Seconds between the cancelling of a task and the killing of its child.
 GRACE = 1.0
@@ -77,7 +78,7 @@ class AsyncLane:
                     elif kind is ipc.Kind.STOP:
                         lane._stopped.set()
 
-            def connection_lost(self, exc: Exception | None) -> None:
+            def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - in asyncio's signature
                 lane._stopped.set()
 
         transport, _ = await loop.create_connection(Reader, sock=self._connection)
@@ -102,7 +103,7 @@ class AsyncLane:
         self._row[place] = sequence
         try:
             outcome = await self._outcome(job)
-        except BaseException as exc:  # noqa: BLE001: it called exit(), which is for this process
+        except BaseException as exc:  # noqa: BLE001 - it called exit(), which is for this process
             # At once: while the slots show what runs here.
             self._flush()
             os._exit(exc.code if isinstance(exc, SystemExit) and isinstance(exc.code, int) else 1)
@@ -138,7 +139,7 @@ class AsyncLane:
             self._places.clear()
 
 
-class _HardLimit(Exception):  # noqa: N818: never leaves this module
+class _HardLimit(Exception):  # noqa: N818 - never leaves this module
     pass
 
 

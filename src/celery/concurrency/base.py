@@ -22,13 +22,16 @@ Rules
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from celery.app.outcome import Outcome
 from celery.wire.envelope import Envelope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from celery.app.outcome import Outcome
 
 #: Seconds of measured work that a lane may hold.
 HANDOUT = 0.020
@@ -101,7 +104,9 @@ class Pool(abc.ABC):
     #: Runs jobs on the thread that started the worker (`serve_here`), whose event loop then is on another.
     runs_here = False
 
-    def __init__(self, app: Any, *, concurrency: int, hostname: str, events: PoolEvents, options: dict[str, Any]) -> None:
+    def __init__(
+        self, app: Any, *, concurrency: int, hostname: str, events: PoolEvents, options: dict[str, Any]
+    ) -> None:
         """Build, start nothing.
 
         Args:
@@ -118,7 +123,7 @@ class Pool(abc.ABC):
         self.events = events
         self.options = options
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most pools have nothing to do here
         """Called in the main thread before any event loop or thread exists: the place to fork."""
 
     @abc.abstractmethod
@@ -144,7 +149,7 @@ class Pool(abc.ABC):
     def kill(self, job: int, signal: int) -> bool:
         """Signal the child that runs the job; False when it does not run. Its end is told by `lost` ("terminated")."""
 
-    def told(self, job: int) -> None:
+    def told(self, job: int) -> None:  # noqa: B027 - pools that cannot be overtaken need not know
         """That it has started is stored: the task may tell states of its own."""
 
     @abc.abstractmethod

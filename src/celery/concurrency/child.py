@@ -14,22 +14,23 @@ import gc
 import os
 import resource
 import signal
-import socket
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from celery import _state, exceptions, signals
-from celery.app.outcome import Outcome
 from celery.app.trace import Tracer
 from celery.concurrency import calls, ipc, slots
-from celery.concurrency.base import Job
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
+    import socket
+
     from celery.app.base import Celery
+    from celery.app.outcome import Outcome
+    from celery.concurrency.base import Job
 
 logger = get_logger(__name__)
 

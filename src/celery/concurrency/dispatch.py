@@ -12,10 +12,12 @@ Rules
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from celery.concurrency.base import HANDOUT, Handling, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 #: Jobs in one lane at most.
 MOST = 128

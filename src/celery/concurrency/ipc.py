@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from celery.app.outcome import Outcome
 from celery.concurrency.base import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _HEAD = struct.Struct(">IB")
 

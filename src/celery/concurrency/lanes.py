@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import contextlib
 import signal
 import socket
 import time
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from celery.concurrency import ipc, slots
 from celery.concurrency.base import HANDOUT, TICK, Handling, Job, Lost, Pool, PoolEvents
 from celery.concurrency.dispatch import Dispatcher, Held, Lane
 from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 logger = get_logger(__name__)
 
@@ -49,13 +50,13 @@ class _Channel(Lane, asyncio.Protocol):
         self._frames = ipc.Frames()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         for kind, payload in self._frames.feed(data):
             self.child.pool._arrived(self, kind, payload)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - in asyncio's signature
         # Everything that the child said has been read now.
         self.lost = self.closed = True
         self.child.pool._bury_when_silent(self.child)
@@ -325,7 +326,10 @@ class LanePool(Pool):
             child._soft_sent = held.sequence
             child.row[slots.SOFT] = held.sequence
             logger.warning(
-                "Soft time limit (%ss) exceeded for %s[%s]", soft, held.handling.task, held.job.envelope.headers.get("id")
+                "Soft time limit (%ss) exceeded for %s[%s]",
+                soft,
+                held.handling.task,
+                held.job.envelope.headers.get("id"),
             )
             self._signal(child, signal.SIGUSR1)
 
@@ -336,7 +340,9 @@ class LanePool(Pool):
             first, last = child.recall
             child.recall = None
             begun = row[slots.BEGUN]
-            back = [held for number in range(max(first, begun + 1), last + 1) if (held := lane.release(number)) is not None]
+            back = [
+                held for number in range(max(first, begun + 1), last + 1) if (held := lane.release(number)) is not None
+            ]
             self.dispatcher.put_back(back)
             return
         begun = row[slots.BEGUN]

@@ -25,6 +25,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 from celery.utils.log import get_logger
@@ -106,9 +107,7 @@ class Nursery:
 
     def fork(self, index: int, sync_socket: socket.socket, async_socket: socket.socket) -> None:
         """Ask for a child. The answer comes as an event."""
-        socket.send_fds(
-            self.connection, [b"fork %d\n" % index], [sync_socket.fileno(), async_socket.fileno()]
-        )
+        socket.send_fds(self.connection, [b"fork %d\n" % index], [sync_socket.fileno(), async_socket.fileno()])
 
     def events(self) -> list[Forked | Exited] | None:
         """What happened; call when the connection is readable. None: the nursery is dead."""
@@ -140,7 +139,7 @@ def run_and_exit(function: Callable[[], None]) -> NoReturn:
         function()
     except SystemExit as exc:
         status = exc.code if isinstance(exc.code, int) else 1
-    except BaseException:  # noqa: BLE001: the last stop of a process
+    except BaseException:  # noqa: BLE001 - the last stop of a process
         traceback.print_exc()
         status = 1
     finally:
@@ -192,7 +191,7 @@ def serve(connection: socket.socket, be_child: BeChild) -> None:
                     each.close()
                 die_with_parent()
                 ends = [socket.socket(fileno=fd) for fd in fds]
-                run_and_exit(lambda: be_child(index, *ends))
+                run_and_exit(partial(be_child, index, *ends))
             for fd in fds:
                 os.close(fd)
             children[pid] = index

@@ -98,7 +98,7 @@ def start(birth: Birth) -> int:
             file.write(pickle.dumps((sys.path, sys.argv, os.getcwd())) + pickle.dumps(birth))
         except Exception as exc:
             raise ImproperlyConfigured(
-                f"A setting made at run time cannot be sent to a new process: {exc}. Set it in the configuration module."
+                f"A setting made at run time cannot be sent to a new process: {exc}. Set it in the configuration."
             ) from exc
         file.seek(0)
         for descriptor in (file.fileno(), birth.slots[0], *birth.sockets):

@@ -29,7 +29,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from celery import exceptions, states
@@ -41,11 +40,12 @@ from celery.utils.log import get_logger
 from celery.wire.protocol import header_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from celery.app.base import Celery
     from celery.app.task import Task
-    from celery.brokers.base import Publish, Receiver
+    from celery.brokers.base import Receiver
     from celery.worker.handover import Message
 
 logger = get_logger(__name__)
@@ -95,7 +95,7 @@ class Request:
         """Task id."""
         return self.headers["id"]  # type: ignore[no-any-return]  # checked when it was decided on
 
-    task_id = id
+    task_id = id  # noqa: A003 - the property above is meant
 
     @property
     def type(self) -> str:
@@ -180,7 +180,7 @@ class Request:
             called_directly=False,
         )
 
-    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002: bodies stay closed here, so all is safe
+    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - bodies stay closed here, so all is safe
         """For remote control (CTL-027). Arguments are the sender's reprs."""
         return {
             "id": self.id,
@@ -203,7 +203,9 @@ class Request:
             return Verdict.DEAD
         if outcome.disposition is Disposition.REQUEUE:
             return Verdict.REQUEUE
-        if outcome.state == states.FAILURE and not _chosen(self.task.acks_on_failure, self.task.acks_on_failure_or_timeout):
+        if outcome.state == states.FAILURE and not _chosen(
+            self.task.acks_on_failure, self.task.acks_on_failure_or_timeout
+        ):
             return Verdict.DEAD
         return Verdict.ACK
 
@@ -370,8 +372,8 @@ class Settler:
     async def run(self) -> None:
         """Apply until cancelled. Raises OperationalError when the broker is lost; what was not applied stays here.
 
-        A settlement that nothing can apply (a follow-up to a queue that the broker has otherwise, a record that the store
-        refuses) does not end the worker: the attempt fails with that error instead, and its message is refused.
+        A settlement that nothing can apply (a follow-up to a queue that the broker has otherwise, a record that the
+        store refuses) does not end the worker: the attempt fails with that error instead, and its message is refused.
         """
         while True:
             while not self._queue and not self._announcements:
@@ -415,7 +417,7 @@ class Settler:
             await self._apply(batch)
         except exceptions.OperationalError:
             raise
-        except Exception:  # noqa: BLE001: one of them is at fault, and is told below
+        except Exception:  # noqa: BLE001 - one of them is at fault, and is told below
             while batch:
                 await self._apply_one(batch[0])
                 del batch[0]
@@ -473,7 +475,7 @@ class Settler:
                     self._store_open = True
                 await backend.write(writes)
             except exceptions.OperationalError as exc:
-                logger.error("The result backend cannot be reached: %s. Trying again in %.1f seconds.", exc, pause)  # noqa: TRY400: the reason is the text
+                logger.error("The result backend cannot be reached: %s. Trying again in %.1f seconds.", exc, pause)  # noqa: TRY400 - the reason is the text
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
             else:

@@ -21,7 +21,6 @@ child.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery.concurrency.base import Handling
@@ -29,7 +28,7 @@ from celery.exceptions import InvalidTaskError, NotRegistered, TaskRevokedError,
 from celery.wire.protocol import UnknownMessageError, header_time, read_headers, read_task
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from celery.app.base import Celery
     from celery.app.task import Task
@@ -110,7 +109,7 @@ class Strategy:
             return self._decide(delivery, now)
         except UnknownMessageError as exc:
             return _refusal(delivery.envelope.headers, f"Received and deleted unknown message. {exc}")
-        except Exception as exc:  # noqa: BLE001: whatever a peer sends must not end the worker
+        except Exception as exc:  # noqa: BLE001 - whatever a peer sends must not end the worker
             return _refusal(delivery.envelope.headers, f"Received invalid task message: {exc}", _as_error(exc))
 
     def _decide(self, delivery: Delivery, now: float) -> Decision:

@@ -20,7 +20,6 @@ import enum
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,8 @@ from celery.worker.consumer import Consumer
 from celery.worker.control import ControlMailbox
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
     from celery.app.base import Celery
     from celery.concurrency.base import Pool
     from celery.worker.request import Request
@@ -189,7 +190,11 @@ class WorkController:
         self.on_before_init()
         signals.worker_init.send(sender=self)
         self.pool = self.pool_cls(
-            self.app, concurrency=self.concurrency, hostname=self.hostname, events=_Events(self), options=self.pool_options
+            self.app,
+            concurrency=self.concurrency,
+            hostname=self.hostname,
+            events=_Events(self),
+            options=self.pool_options,
         )
         self.concurrency = self.pool.concurrency
         self.pool.prepare()
@@ -226,7 +231,7 @@ class WorkController:
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(self._main())
-        except BaseException as exc:  # noqa: BLE001: told by start(), in the thread that waits there
+        except BaseException as exc:  # noqa: BLE001 - told by start(), in the thread that waits there
             self._error = exc
             self.exitcode = 1
 
@@ -320,15 +325,14 @@ class WorkController:
         names = list(self.app.amqp.queues.consume_from)
         erased = self.app.publisher.run(lambda sender: sum(sender.purge(name) for name in names))
         if erased:
-            print(f"purge: Erased {erased} {'message' if erased == 1 else 'messages'} from the queue.\n", flush=True)  # noqa: T201: the documented output
+            print(f"purge: Erased {erased} {'message' if erased == 1 else 'messages'} from the queue.\n", flush=True)  # noqa: T201 - the documented output
 
     # -- stopping
 
     def request_stop(self, how: str = "warm", exitcode: int = 0) -> None:
         """Ask for a stop: "warm", "soft" or "cold". Any thread; signal handlers too."""
         wanted = Stop[how.upper()]
-        if wanted > self._stop:
-            self._stop = wanted
+        self._stop = max(self._stop, wanted)
         if self.exitcode is None or exitcode:
             self.exitcode = exitcode
         loop, changed = self._loop, self._stop_changed
@@ -337,11 +341,11 @@ class WorkController:
                 loop.call_soon_threadsafe(changed.set)
                 loop.call_soon_threadsafe(self.on_progress)
 
-    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:  # noqa: ARG002: in Celery's signature
+    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:  # noqa: ARG002 - in Celery's signature
         """Warm shutdown."""
         self.request_stop("warm", exitcode or 0)
 
-    def terminate(self, in_sighandler: bool = False) -> None:  # noqa: ARG002: in Celery's signature
+    def terminate(self, in_sighandler: bool = False) -> None:  # noqa: ARG002 - in Celery's signature
         """Cold shutdown."""
         self.request_stop("cold", 1)
 

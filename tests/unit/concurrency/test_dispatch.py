@@ -10,7 +10,8 @@ from celery.wire.envelope import Envelope
 
 def jobs(count, task="t", first=1, is_async=False):
     return [
-        (Job(number, Envelope({}, b""), {}), Handling(task, is_async=is_async)) for number in range(first, first + count)
+        (Job(number, Envelope({}, b""), {}), Handling(task, is_async=is_async))
+        for number in range(first, first + count)
     ]
 
 

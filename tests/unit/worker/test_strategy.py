@@ -42,7 +42,9 @@ def decide(app):
         delivery_fields = {name: fields.pop(name) for name in ("lost", "failures") if name in fields}
         headers = {"lang": "py", "task": "plain", "id": "1", "retries": 0, **fields}
         envelope = Envelope(
-            {name: value for name, value in headers.items() if value is not ...}, b"[[], {}, {}]", content_type=content_type
+            {name: value for name, value in headers.items() if value is not ...},
+            b"[[], {}, {}]",
+            content_type=content_type,
         )
         strategy = strategy or Strategy(app.tasks, frozenset(["application/json"]))
         return strategy.decide(Delivery(envelope, 1, "q", "", "q", **delivery_fields), NOW)
@@ -139,7 +141,10 @@ _JUNK = st.recursive(
 _HEADERS = ("task", "id", "retries", "eta", "expires", "timelimit", "root_id", "parent_id", "shadow", "group", "stamps")
 
 
-@given(headers=st.dictionaries(st.sampled_from(_HEADERS), _JUNK, max_size=6), content_type=st.sampled_from(["application/json", ""]))
+@given(
+    headers=st.dictionaries(st.sampled_from(_HEADERS), _JUNK, max_size=6),
+    content_type=st.sampled_from(["application/json", ""]),
+)
 def test_no_message_makes_it_fail(headers, content_type):
     with Celery("damaged", set_as_current=False) as app:
         app.task(name="plain", shared=False)(lambda: None)

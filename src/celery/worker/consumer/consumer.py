@@ -15,14 +15,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import exceptions, signals, states
 from celery.app import brokers
 from celery.app.context import Context
-from celery.app.outcome import Outcome
 from celery.app.publisher import failover
 from celery.brokers.base import Delivery, Receiver, Settlement, Verdict
 from celery.brokers.url import mask
@@ -34,6 +32,9 @@ from celery.worker.request import Request, Settler, record_of
 from celery.worker.strategy import Action, Decision, Strategy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery.app.outcome import Outcome
     from celery.worker.worker import WorkController
 
 logger = get_logger(__name__)
@@ -95,7 +96,9 @@ class Consumer:
             try:
                 await self._consume(receiver)
             except exceptions.OperationalError as exc:
-                logger.warning("consumer: Connection to broker lost. Trying to re-establish the connection... (%s)", exc)
+                logger.warning(
+                    "consumer: Connection to broker lost. Trying to re-establish the connection... (%s)", exc
+                )
                 if not retry:
                     raise
             finally:
@@ -126,7 +129,7 @@ class Consumer:
                 # As long as Celery waits: two seconds more each time, at most half a minute.
                 pause = min(2.0 * attempt, 30.0)
                 limit = "" if most is None else f" ({attempt}/{most})"
-                logger.error(  # noqa: TRY400: the reason is the text
+                logger.error(  # noqa: TRY400 - the reason is the text
                     "consumer: Cannot connect to %s: %s.\nTrying again in %.2f seconds...%s",
                     mask(self._url), exc, pause, limit,
                 )  # fmt: skip
@@ -255,13 +258,17 @@ class Consumer:
         handling = decision.handling
         limits = (handling.soft_limit, handling.hard_limit) if handling.is_async else None
         job = Job(self._last_job, delivery.envelope, info, aftermath, limits if limits != (None, None) else None)
-        request = Request(
-            self.app, self.hostname, delivery, dict(decision.headers), decision.task, handling, job
-        )
+        request = Request(self.app, self.hostname, delivery, dict(decision.headers), decision.task, handling, job)
         self.requests[job.number] = request
         self.worker.state.total[request.type] += 1
         if task_logger.isEnabledFor(20):
-            context = {"id": request.id, "name": request.name, "args": request.argsrepr, "kwargs": request.kwargsrepr, "eta": request.eta}
+            context = {
+                "id": request.id,
+                "name": request.name,
+                "args": request.argsrepr,
+                "kwargs": request.kwargsrepr,
+                "eta": request.eta,
+            }
             task_logger.info(self.worker.log_received, context, extra={"data": context})
         return job, handling
 
@@ -506,7 +513,7 @@ class _Orphans:
         return False
 
 
-class _both:  # noqa: N801: reads as a word
+class _both:  # noqa: N801 - reads as a word
     """Run two coroutines until one of them ends; then end the other."""
 
     def __init__(self, *coroutines: Any) -> None:
