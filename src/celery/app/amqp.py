@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from celery import signals
+from celery import exceptions, signals
 from celery.app import routes as _routes
 from celery.app.outcome import Outbox
 from celery.app.queues import Queues, configured_queues
@@ -16,13 +17,13 @@ from celery.brokers.topology import Exchange, Queue
 from celery.utils.log import get_logger
 from celery.wire import serializers
 from celery.wire.compression import compress, decompress
+from celery.wire.envelope import Envelope
 from celery.wire.protocol import as_task_v1, as_task_v2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celery.app.base import Celery
-    from celery.wire.envelope import Envelope
 
 __all__ = ("AMQP", "Queues", "task_message")
 
@@ -46,6 +47,7 @@ _MESSAGE_OPTIONS = frozenset(
 )
 #: Settings that queues are made of begin so.
 _QUEUE_SETTINGS = ("task_queue", "task_default_queue", "task_default_exchange", "task_default_routing", "task_create_")
+_PROTOCOLS = {1: as_task_v1, 2: as_task_v2}
 _DELIVERY_MODES: dict[Any, int] = {"transient": 1, "persistent": 2}
 
 
@@ -150,6 +152,87 @@ class AMQP:
             self._queues = None
         self._router = self._default_address = None
 
+    # -- for code that speaks kombu, or builds messages by hand (API-021)
+
+    @property
+    def Connection(self) -> Any:  # noqa: N802 - the documented name
+        """The class Connection of kombu."""
+        return self.app._load("kombu:Connection")
+
+    @property
+    def Consumer(self) -> Any:  # noqa: N802 - the documented name
+        """The class Consumer of kombu."""
+        return self.app._load("kombu:Consumer")
+
+    @property
+    def Producer(self) -> Any:  # noqa: N802 - the documented name
+        """The class Producer of kombu."""
+        return self.app._load("kombu:Producer")
+
+    @property
+    def producer_pool(self) -> Any:
+        """Producers of kombu for the broker."""
+        return self.app.producer_pool
+
+    def TaskConsumer(self, channel: Any, queues: Any = None, accept: Any = None, **options: Any) -> Any:  # noqa: N802 - the documented name
+        """A kombu consumer of these queues, or of those that a worker would consume."""
+        found = list((self.queues.consume_from if queues is None else self.Queues(queues)).values())
+        accept = self.app.conf.accept_content if accept is None else accept
+        return self.app._load("celery.app.bridge:consumer")(channel, found, accept=accept, **options)
+
+    @property
+    def task_protocols(self) -> dict[int, Any]:
+        """What makes messages, by protocol."""
+        return {version: partial(self._by_hand, build) for version, build in _PROTOCOLS.items()}
+
+    @property
+    def create_task_message(self) -> Any:
+        """Makes a `task_message` of (task_id, name, args, kwargs, **options), by `task_protocol`."""
+        return partial(self._by_hand, self._protocol)
+
+    @property
+    def _protocol(self) -> Any:
+        version = self.app.conf.task_protocol
+        if version not in _PROTOCOLS:
+            raise exceptions.ImproperlyConfigured(f"task_protocol is {version!r}; it can be 1 or 2.")
+        return _PROTOCOLS[version]
+
+    def _by_hand(
+        self, build: Any, task_id: str, name: str, args: Any = None, kwargs: Any = None, **options: Any
+    ) -> task_message:
+        given = {key: value for key, value in options.items() if key in _MESSAGE_OPTIONS and value is not None}
+        reply_to = options.get("reply_to") or ""
+        # Pickle keeps the types of arguments, as the body is not serialized for the last time.
+        given |= {"serializer": "pickle", "now": self.app.now_utc(), "origin": self.app.origin_name()}
+        envelope = build(task_id, name, args, kwargs, reply_to=reply_to, **given)
+        properties = {"correlation_id": task_id, "reply_to": reply_to}
+        return task_message(envelope.headers, properties, _opened(envelope), None)
+
+    def send_task_message(self, producer: Any, name: str, message: task_message, **options: Any) -> None:
+        """Send what `create_task_message` made.
+
+        Args:
+            producer: kombu's; None: the application's own way is taken.
+            name: of the task.
+            message: as it is to be sent.
+            options: of `apply_async`, which say where and how to send it.
+        """
+        address = self.address(name, (), {}, options, None)
+        serializer = options.get("serializer") or self.app.conf.task_serializer
+        content_type, content_encoding, payload = serializers.dumps(message.body, serializer)
+        headers = {**message.headers, **(options.get("headers") or {})}
+        compression = options.get("compression") or self.app.conf.task_compression
+        if compression:
+            payload, headers["compression"] = compress(payload, compression)
+        priority = options.get("priority") or self.app.conf.task_default_priority or 0
+        properties = {**message.properties, "delivery_mode": address.delivery_mode, "priority": priority}
+        envelope = Envelope(headers, payload, content_type, content_encoding, properties)
+        options["producer"] = producer
+        until = _until(envelope)
+        self.send(
+            name, Publish(envelope, address.exchange, address.routing_key, address.queue, False, until), None, options
+        )
+
     # -- messages
 
     def address(self, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_type: Any) -> Address:
@@ -216,8 +299,7 @@ class AMQP:
         }
         if "countdown" in given or "expires" in given:
             given["now"] = app.now_utc()
-        build = as_task_v1 if conf.task_protocol == 1 else as_task_v2
-        envelope = build(
+        envelope = self._protocol(
             task_id,
             name,
             args,

@@ -13,7 +13,7 @@ from celery.app import brokers
 from celery.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from celery.app.base import Celery
     from celery.brokers.base import Publish
@@ -101,6 +101,14 @@ def _acquired(app: Celery, pool: Any, what: str) -> Iterator[Any]:
         yield found
     finally:
         found.release()
+
+
+def consumer(channel: Any, queues: Sequence[Queue], **options: Any) -> Any:
+    """A kombu consumer of queues of ours."""
+    from kombu.messaging import Consumer
+
+    make: Any = Consumer  # kombu is untyped
+    return make(channel, queues=[_as_kombu(queue) for queue in queues], **options)
 
 
 def publish(

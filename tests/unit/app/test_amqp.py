@@ -278,6 +278,11 @@ def test_an_argument_that_does_not_serialize_is_named(make):
         make().send_task("pkg.add", (object(),))
 
 
+def test_an_unknown_protocol_is_named(make):
+    with pytest.raises(ImproperlyConfigured, match="task_protocol is 3"):
+        message(make(task_protocol=3))
+
+
 # -- calls by name of tasks that are registered here
 
 
