@@ -23,7 +23,7 @@ from celery.app.sending import prepare
 from celery.exceptions import ImproperlyConfigured
 from celery.loaders import get_loader_cls
 from celery.utils.dispatch import Signal
-from celery.utils.functional import first
+from celery.utils.functional import first, head_from_fun
 from celery.utils.imports import gen_task_name, instantiate, symbol_by_name
 from celery.utils.nodenames import anon_nodename
 from celery.utils.uniqueid import uuid
@@ -305,6 +305,20 @@ class Celery:
     def register_task(self, task: Any, **options: Any) -> AnyTask:
         """Enter a task (or a class of one) that was not made by the decorator (API-010)."""
         return self._registration.register(task, options)
+
+    def type_checker(self, fun: Callable[..., Any], bound: bool = False) -> Any:
+        """What checks the arguments of calls (API-027): a function with the body's parameters that does nothing.
+
+        For subclasses.
+
+        Args:
+            fun: the body of a task.
+            bound: its first parameter is the task.
+
+        Returns:
+            The function, as a static method: Python itself does the checking when it is called.
+        """
+        return staticmethod(head_from_fun(fun, bound=bound))
 
     def gen_task_name(self, name: str, module: str) -> str:
         """The name of a task from its function's (API-007). For subclasses."""

@@ -18,7 +18,6 @@ from celery.app.context import Context
 from celery.app.registry import _unpickle_task_v2
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from celery.local import class_property
-from celery.utils.functional import head_from_fun
 from celery.utils.imports import instantiate
 
 if TYPE_CHECKING:
@@ -430,9 +429,7 @@ class Task(Generic[P, R]):
     def _check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         check = self._check_arguments
         if check is None:
-            # A function with the body's parameters and nothing to do: Python itself does the checking.
-            check = head_from_fun(getattr(self, "_orig_run", self.run))
-            type(self)._check_arguments = staticmethod(check)
+            check = type(self)._check_arguments = self._get_app().type_checker(getattr(self, "_orig_run", self.run))
         check(*args, **kwargs)
 
     def shadow_name(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str | None:

@@ -414,3 +414,18 @@ def test_a_closed_application_lets_its_backend_go(tmp_path):
     assert app.backend is not first
     assert app.AsyncResult("id").get(timeout=10) == 1
     app.close()
+
+
+def test_a_subclass_may_check_arguments_its_own_way():
+    class Lenient(Celery):
+        def type_checker(self, fun, bound=False):
+            return staticmethod(lambda *args, **kwargs: None)
+
+    for cls in (Celery, Lenient):
+        with cls("w", broker="memory://", set_as_current=False) as app:
+            task = app.task(name="one", shared=False)(lambda x: x)
+            if cls is Lenient:
+                assert task.delay(1, 2).id
+            else:
+                with pytest.raises(TypeError):
+                    task.delay(1, 2)
