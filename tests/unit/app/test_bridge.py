@@ -6,11 +6,11 @@ import asyncio
 import uuid
 
 import pytest
-from kombu import Connection, Exchange, Queue
+from kombu import Exchange, Queue
 
 from celery import Celery
 from celery.app.brokers import open_receiver
-from celery.exceptions import ImproperlyConfigured, OperationalError
+from celery.exceptions import ImproperlyConfigured
 
 SOON = 10.0
 BROKERS = [
@@ -93,11 +93,6 @@ def test_entities_of_kombu_are_declared_with_it(app):
         app.send_task("t", connection=connection, declare=[queue], queue=queue, routing_key="a.b")
         app.amqp.queues.add(queue)
         assert received(app, 1)[0].headers["task"] == "t"
-
-
-def test_retry_is_kombus_with_a_producer_of_kombu(app):
-    with Connection("redis://127.0.0.1:1/0") as connection, pytest.raises((OperationalError, OSError)):
-        app.send_task("t", connection=connection, retry=False)
 
 
 def test_a_consumer_of_kombu_reads_what_was_sent(app):
