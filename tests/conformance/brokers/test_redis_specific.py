@@ -207,6 +207,21 @@ def test_what_is_no_envelope_goes_to_the_dead_queue_and_stops_nobody(place, text
     asyncio.run(run())
 
 
+def test_a_dead_letter_that_cannot_be_sent_again_stays(place):
+    async def run():
+        place.send(1)
+        async with place.receiver() as receiver:
+            await settle(receiver, Verdict.DEAD, *await take(receiver))
+
+    asyncio.run(run())
+    place.call("SET", "tasks", "no list")
+    with pytest.raises(exceptions.OperationalError, match="WRONGTYPE"):
+        place.sender.replay("tasks", 1)
+    assert len(place.sender.dead_letters("tasks")) == 1
+    place.call("DEL", "tasks")
+    assert place.sender.replay("tasks", 1) == 1
+
+
 def test_a_returned_message_is_marked_as_peers_mark_it_and_a_lost_one_is_counted(place):
     async def run():
         place.send(1)
