@@ -279,3 +279,15 @@ def test_a_closed_application_sends_again(make, redis_url):
     app.publisher.close()
     app.send_task("t")
     assert waiting(app) == 2
+
+
+# -- confirmation
+
+
+def test_a_confirmed_message_that_the_broker_refuses_is_an_error(make, rabbitmq_url):
+    app = make(rabbitmq_url, broker_transport_options={"confirm_publish": True})
+    with pytest.raises(OperationalError, match="no exchange 'nowhere'"):
+        app.send_task("t", exchange="nowhere", routing_key="k", exchange_type="topic", retry=False)
+    queue = f"confirmed-{uuid.uuid4()}"
+    app.send_task("t", queue=queue, retry=False)
+    assert app.publisher.run(lambda sender: sender.length(queue)) == 1
