@@ -1,8 +1,9 @@
 """Work for an hour while workers, their children and the server are killed; then count what was lost.
 
-Two workers with late acknowledgement share a private server. Every send that `delay()` accepted is on record, and so is
-every completion, in a file outside of the broker. After the last fault all that was sent must be done within
-a minute. What ran twice is reported, what never ran fails the soak.
+Two workers with late acknowledgement share a private server, or a SQLite file. Every send that `delay()` accepted is on
+record, and so is every completion, in a file outside of the broker. After the last fault all that was sent must be done
+within a minute. What never ran fails the soak; what ran twice is reported, and so is, for each fault, the longest time
+from its end to the next completion.
 """
 
 from __future__ import annotations
@@ -27,13 +28,35 @@ import private_servers  # noqa: E402  found through the line above
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
 SENDS_PER_SECOND = 20
 FAULT_EVERY_SECONDS = 15.0
 TASK_SECONDS = (0.02, 0.05)
 SETTLE_SECONDS = 60.0
 WORKERS = 2
-SERVERS = {"redis": private_servers.PrivateRedis, "rabbitmq": private_servers.PrivateRabbitMQ}
+#: Longer than a lease: another worker takes over what a frozen one holds.
+FROZEN_SECONDS = 18.0
+
+
+class SqliteFile:
+    """A broker without a server, where servers are expected."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"sqlite:///{folder / 'celery.sqlite'}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+
+SERVERS = {
+    "redis": private_servers.PrivateRedis,
+    "rabbitmq": private_servers.PrivateRabbitMQ,
+    "sqlite": SqliteFile,
+}
 
 
 class Soak:
@@ -46,7 +69,7 @@ class Soak:
         seed: of the order of faults, to see one again.
     """
 
-    def __init__(self, side: Side, server: private_servers.PrivateServer, folder: Path, seed: int) -> None:
+    def __init__(self, side: Side, server: private_servers.PrivateServer | SqliteFile, folder: Path, seed: int) -> None:
         self.side = side
         self.server = server
         self.folder = folder
@@ -58,6 +81,9 @@ class Soak:
         self.workers = [self.new_worker(number) for number in range(WORKERS)]
         self.accepted: list[int] = []
         self.faults: collections.Counter[str] = collections.Counter()
+        #: Seconds from a fault's end to the next completion, by fault.
+        self.silences: dict[str, float] = {}
+        self._after: tuple[str, float, int] | None = None
 
     def new_worker(self, number: int) -> Worker:
         """Start a worker; each place has a log of its own."""
@@ -84,29 +110,45 @@ class Soak:
         self.workers[place].end(number)
         self.workers[place] = self.new_worker(place)
 
-    def restart_server(self) -> None:
-        """Stop the server and start it again on its data."""
-        self.server.restart()
+    def freeze_worker(self) -> None:
+        """Stop a worker with all its processes until others have taken over what it held, then let it go on."""
+        processes = self.chance.choice(self.workers).processes()
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(FROZEN_SECONDS)
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
 
-    def pause_server(self) -> None:
-        """Let the server hold its breath for three seconds."""
-        self.server.pause()
-        time.sleep(3)
-        self.server.resume()
+    def faults_of(self, server: private_servers.PrivateServer) -> list[Callable[[], None]]:
+        """What can happen to a server."""
+
+        def restart_server() -> None:
+            server.restart()
+
+        def pause_server() -> None:
+            server.pause()
+            time.sleep(3)
+            server.resume()
+
+        return [restart_server, pause_server]
 
     def fault(self) -> None:
         """Let one of the faults happen."""
-        faults: list[Callable[[], None]] = [
-            self.kill_child,
-            self.kill_worker,
-            self.stop_worker,
-            self.restart_server,
-            self.pause_server,
-        ]
+        faults: list[Callable[[], None]] = [self.kill_child, self.kill_worker, self.stop_worker, self.freeze_worker]
+        if not isinstance(self.server, SqliteFile):
+            faults += self.faults_of(self.server)
         chosen = self.chance.choice(faults)
         print(f"{time.strftime('%H:%M:%S')} {len(self.accepted):6d} sent  {chosen.__name__}", flush=True)
         chosen()
         self.faults[chosen.__name__] += 1
+        self._after = chosen.__name__, time.monotonic(), self.ledger.stat().st_size
+
+    def listen(self) -> None:
+        """Note when work goes on after a fault."""
+        if self._after is not None and self.ledger.stat().st_size > self._after[2]:
+            fault, ended, _ = self._after
+            self.silences[fault] = max(self.silences.get(fault, 0.0), time.monotonic() - ended)
+            self._after = None
 
     def run(self, seconds: float) -> None:
         """Send at a steady pace, with a fault now and then."""
@@ -120,6 +162,7 @@ class Soak:
                 self.fault()
                 next_fault = time.monotonic() + FAULT_EVERY_SECONDS
             number += 1
+            self.listen()
             try:
                 soak_tasks.work.delay(number, self.chance.uniform(*TASK_SECONDS))
             except Exception as error:  # noqa: BLE001  refused is an answer: it was not accepted
@@ -165,6 +208,8 @@ def main() -> int:
             twice = sum(times > 1 for times in soak.finished().values())
         if lost:
             print(*(worker.said() for worker in soak.workers), sep="\n")
+    silences = ", ".join(f"{fault} {seconds:.1f} s" for fault, seconds in sorted(soak.silences.items()))
+    print(f"longest silences: {silences}")
     print(f"{len(soak.accepted)} sent, {len(lost)} lost, {twice} run more than once; faults: {dict(soak.faults)}")
     if lost:
         print(f"lost: {lost[:50]}")

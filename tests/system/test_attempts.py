@@ -8,6 +8,7 @@ from harness import SOON, wait_until
 
 from celery.exceptions import MaxRetriesExceededError, NotRegistered, Reject, TaskRevokedError, WorkerLostError
 from celery.result import AsyncResult
+from celery.wire.envelope import Envelope
 
 
 def value_of(result):
@@ -84,6 +85,15 @@ class TestRefusal:
         if shared.name != "rabbitmq":
             wait_until(lambda: result.id in [dead.message.headers["id"] for dead in shared.dead()], "dead letter")
         assert shared.ledger.counts("ran")[key] == 1
+
+    def test_a_body_that_cannot_be_read_fails_and_goes_to_the_dead_queue(self, shared):
+        key = shared.key()
+        headers = {"lang": "py", "task": "project.record", "id": key, "retries": 0}
+        shared.publish([Envelope(headers, b"[[1], {", properties={"correlation_id": key})])
+        result = AsyncResult(key, app=shared.app)
+        wait_until(lambda: result.state == "FAILURE", lambda: result.state)
+        if shared.name != "rabbitmq":
+            wait_until(lambda: key in [dead.message.headers["id"] for dead in shared.dead()], "dead letter")
 
     def test_a_requeued_message_is_delivered_again(self, shared):
         key = shared.key()

@@ -7,18 +7,9 @@ import time
 import pytest
 from harness import wait_until
 
-from celery.brokers.base import Publish
-from celery.brokers.topology import Queue
 from celery.wire.envelope import Envelope
 
 MEGABYTE = 1 << 20
-
-
-def publish(stage, batch):
-    """Send envelopes as they are."""
-    queue = Queue(stage.queue)
-    messages = [Publish(envelope, "", stage.queue, queue) for envelope in batch]
-    stage.app.publisher.run(lambda sender: sender.publish(messages, confirm=True))
 
 
 def envelope(task, *args, **headers):
@@ -39,7 +30,7 @@ def test_far_etas_do_not_fill_the_memory(stage):
     stage.ledger.wait("ran", "first")
     before = worker.memory()
     for _ in range(20):
-        publish(stage, [envelope("record", "never", eta="2099-01-01T00:00:00+00:00") for _ in range(1000)])
+        stage.publish([envelope("record", "never", eta="2099-01-01T00:00:00+00:00") for _ in range(1000)])
     wait_until(lambda: stage.waiting() == 0, stage.waiting, 60)
     stage.send("record", "last")
     stage.ledger.wait("ran", "last")
@@ -53,7 +44,7 @@ def test_what_a_worker_cannot_do_yet_stays_in_the_queue(stage):
     for key in keys:
         stage.ledger.wait("start", key)
     before = worker.memory()
-    publish(stage, [envelope("echo", "x" * 10_000) for _ in range(2000)])
+    stage.publish([envelope("echo", "x" * 10_000) for _ in range(2000)])
     time.sleep(0.5)  # time for it to take what it should not
     assert stage.waiting() > 1900
     assert worker.memory() - before < 10 * MEGABYTE
@@ -97,7 +88,7 @@ def test_damaged_messages_neither_end_a_worker_nor_hinder_good_ones(stage):
     children = set(worker.children())
     keys = [stage.key() for _ in range(60)]
     for key in keys:
-        publish(stage, [damaged(chance) for _ in range(50)])
+        stage.publish([damaged(chance) for _ in range(50)])
         stage.send("record", key)
     for key in keys:
         stage.ledger.wait("ran", key, seconds=60)

@@ -26,7 +26,7 @@ from celery.worker.control import Panel, control_command, inspect_command
 from celery.worker.worker import WorkController
 
 app = Celery("controlled", broker=sys.argv[1], backend=sys.argv[2], control_exchange=sys.argv[3],
-             task_default_queue=sys.argv[3])
+             task_default_queue=sys.argv[3], worker_prefetch_multiplier=4)
 
 @app.task(name="w.sleep")
 def sleep(seconds):

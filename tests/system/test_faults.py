@@ -188,6 +188,18 @@ class TestServers:
         assert len(census.twice()) <= 2 * 2
         assert worker.stop() == 0
 
+    def test_a_message_whose_receiver_is_slow_survives_the_connection(self, server, stage):
+        stage.worker("-c", "1", "--include", "held_receivers")
+        gate, key = stage.key(), stage.key()
+        stage.send("record", key, headers={"gate": gate})
+        stage.ledger.wait("received", gate)
+        server.restart()
+        other = stage.key()
+        stage.send("record", other)
+        stage.open_gate(gate)
+        stage.ledger.wait("ran", other)
+        stage.ledger.wait("ran", key, seconds=TAKEOVER)
+
     @pytest.mark.parametrize("server", [pytest.param(PrivateRedis, marks=pytest.mark.needs("redis"))], indirect=True)
     def test_connections_are_cut(self, server, stage, census):
         import redis

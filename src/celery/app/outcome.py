@@ -33,6 +33,8 @@ class Disposition(enum.IntEnum):
     REJECT = 1
     #: Give back, to be served last: Reject(requeue=True).
     REQUEUE = 2
+    #: It could not become an attempt at all: to the dead queue, whatever the kind of acknowledgement.
+    UNREADABLE = 3
 
 
 class Outcome(msgspec.Struct, array_like=True):

@@ -143,7 +143,7 @@ class Tracer:
 
     @staticmethod
     def _retried(attempt: Attempt, exc: BaseException) -> BaseException:
-        """Whether the loss of a process leads to a retry (`retry_on_worker_lost`); else, or if there were enough: `exc`."""
+        """The retry that the loss of a process leads to (`retry_on_worker_lost`); `exc` where there is none."""
         task = attempt.plan.task
         if isinstance(exc, exceptions.WorkerLostError) and task.retry_on_worker_lost:
             return task.retry(exc=exc, throw=False)
@@ -367,7 +367,7 @@ class Tracer:
         outcome = Outcome(
             job,
             states.FAILURE,
-            Disposition.REJECT,
+            Disposition.UNREADABLE,
             summary=saferepr(exc),
             traceback=einfo.traceback,
             started=time.time(),

@@ -104,7 +104,8 @@ class Verdict(enum.IntEnum):
 
     #: Done: forget it.
     ACK = 0
-    #: It runs and shall not run again (early acknowledgement). A second settlement, ACK, follows at its end.
+    #: It runs and shall not run again (early acknowledgement). A second settlement follows at its end: ACK, or DEAD
+    #: when it turned out to be unreadable, which is ACK to a broker that has forgotten it by then.
     START = 1
     #: Back into its queue, to be delivered next, not counted (shutdown; never started).
     RETURN = 2

@@ -135,6 +135,10 @@ class Pool(abc.ABC):
         """Run these, as soon as lanes are free."""
 
     @abc.abstractmethod
+    def look(self) -> None:
+        """Tell now what has started since the last tick."""
+
+    @abc.abstractmethod
     def room(self) -> int:
         """How many more jobs would keep the lanes busy for about `HANDOUT`, beyond those submitted and unfinished.
 

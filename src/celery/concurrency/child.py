@@ -20,6 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from celery import _state, exceptions, signals
+from celery.app.outcome import Disposition
 from celery.app.trace import Tracer
 from celery.concurrency import calls, ipc, slots
 from celery.exceptions import SoftTimeLimitExceeded
@@ -128,7 +129,9 @@ class SyncLane:
             return self._tracer.run(job.number, job.envelope, job.delivery_info, **context)
         except SoftTimeLimitExceeded as exc:
             # It came between two steps of the attempt, after the body.
-            return self._tracer.unreadable(job.number, job.envelope, exc)
+            outcome = self._tracer.unreadable(job.number, job.envelope, exc)
+            outcome.disposition = Disposition.ACK
+            return outcome
 
     def _wait_until_told(self) -> None:
         """A custom state must not be overtaken by the STARTED that the worker writes for a job that lasts: until that

@@ -31,6 +31,8 @@ _BUFFER = 1 << 20
 _ECHO = 0.5
 #: Children that die before their first sign of life: seconds before the next try, doubling.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+#: Seconds that a child may take to end when nothing is left to run.
+_STOP_SECONDS = 30.0
 #: Deaths before a first sign of life, in a row, after which a pool that was never up gives up.
 _HOPELESS = 6
 #: Seconds for the first child to come up: it may have much to import.
@@ -282,6 +284,11 @@ class LanePool(Pool):
 
     # -- the tick
 
+    def look(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self._tick()
+
     def _tick(self) -> None:
         self._ticking = None
         now = time.monotonic_ns()
@@ -377,7 +384,13 @@ class LanePool(Pool):
             for channel in child.channels:
                 if child.pid and not channel.transport.is_closing():
                     channel.transport.write(ipc.frame(ipc.Kind.STOP))
-        await self._all_gone(None)
+        if self._gone is not None and any(child.pid for child in self.children):
+            await asyncio.wait([self._gone], timeout=_STOP_SECONDS)
+        for child in self.children:
+            if child.pid:
+                logger.warning("Pool process %s did not end within %s seconds, and is killed", child.pid, _STOP_SECONDS)
+                self._signal(child, signal.SIGKILL)
+        await self._all_gone(5.0)
 
     async def terminate(self) -> None:
         self._stopping = True
@@ -385,7 +398,7 @@ class LanePool(Pool):
             self._signal(child, signal.SIGKILL)
         await self._all_gone(5.0)
 
-    async def _all_gone(self, timeout: float | None) -> None:
+    async def _all_gone(self, timeout: float) -> None:
         if self._gone is not None and any(child.pid for child in self.children):
             await asyncio.wait([self._gone], timeout=timeout)
         if self._ticking is not None:

@@ -124,7 +124,7 @@ class PreforkPool(LanePool):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, number)
 
-    async def _all_gone(self, timeout: float | None) -> None:
+    async def _all_gone(self, timeout: float) -> None:
         await super()._all_gone(timeout)
         if self._nursery is not None:
             asyncio.get_running_loop().remove_reader(self._nursery.connection)

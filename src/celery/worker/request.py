@@ -8,10 +8,11 @@ A `Request` is made for every delivery that will run. Its life:
     settled    the broker has let go of it
 
 What the broker is told at the end (ROUTE-046, ROUTE-047), with late acknowledgement; with early acknowledgement it is
-always ACK:
+always ACK, but for the first row:
 
     | the attempt ended with              | verdict                                                       |
     |-------------------------------------|---------------------------------------------------------------|
+    | nothing: the body cannot be read    | DEAD                                                          |
     | success, retry, ignore              | ACK                                                           |
     | failure                             | ACK; DEAD where `acks_on_failure` is off                      |
     | hard time limit                     | ACK; LOST where `acks_on_timeout` is off                      |
@@ -197,6 +198,8 @@ class Request:
 
     def verdict(self, outcome: Outcome) -> Verdict:
         """What the broker is told at the end; see the table above."""
+        if outcome.disposition is Disposition.UNREADABLE:
+            return Verdict.DEAD
         if not self.acks_late:
             return Verdict.ACK
         if outcome.disposition is Disposition.REJECT:

@@ -275,6 +275,7 @@ class WorkController:
                 break
             await self._next_progress(0.1 if deadline is None else min(0.1, max(0.0, deadline - time.monotonic())))
         if self._stop is Stop.COLD:
+            self.pool.look()
             self._cancel_running()
             if not self.pool.runs_here:  # where it does, its end is ours: after the last words
                 await self.pool.terminate()

@@ -191,7 +191,7 @@ def test_an_ignored_result_is_not_recorded(app, run):
 
 def test_an_unknown_task_is_a_failure_that_is_refused(app, run):
     outcome = run("nobody")
-    assert (outcome.state, outcome.disposition) == (states.FAILURE, Disposition.REJECT)
+    assert (outcome.state, outcome.disposition) == (states.FAILURE, Disposition.UNREADABLE)
     assert record(outcome.writes[0])["result"]["exc_type"] == "NotRegistered"
 
 

@@ -133,11 +133,8 @@ class TestLimits:
         assert self.limits(decide(strategy, task="limited", timelimit=[None, 1])) == (1, 20)
 
 
-_JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+_JUNK = _LEAVES | st.lists(_LEAVES, max_size=3) | st.dictionaries(st.text(max_size=5), _LEAVES, max_size=3)
 _HEADERS = ("task", "id", "retries", "eta", "expires", "timelimit", "root_id", "parent_id", "shadow", "group", "stamps")
 
 

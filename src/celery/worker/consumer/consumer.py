@@ -241,8 +241,15 @@ class Consumer:
         if not jobs:
             return
         if signals.task_received.receivers:
-            for job, _ in jobs:
-                await self.worker.run_hook(signals.task_received.send, sender=self, request=self.requests[job.number])
+            try:
+                for job, _ in jobs:
+                    request = self.requests[job.number]
+                    await self.worker.run_hook(signals.task_received.send, sender=self, request=request)
+            except BaseException:
+                # The connection went while a receiver took its time: the pool knows nothing of these yet.
+                for job, _ in jobs:
+                    self.requests.pop(job.number, None)
+                raise
         self.pool.submit(jobs)
 
     def _reserve(self, delivery: Delivery, decision: Decision, aftermath: Any = None) -> tuple[Job, Any]:
@@ -288,6 +295,7 @@ class Consumer:
     def _wait(self, delivery: Delivery, decision: Decision, now: float) -> None:
         assert self.receiver is not None
         assert decision.until is not None
+        self.worker.state.task_scheduled(delivery, decision.headers, decision.until, self.hostname)
         here = decision.until - now <= SHORT_WAIT and len(self._waits) < _HELD_WAITS
         if not here and self.receiver.capabilities.delay:
             self.settler.settlement(delivery, Verdict.DELAY, until=decision.until)
