@@ -282,7 +282,6 @@ class AMQP:
             QueueNotFound, EncodeError, TypeError, ValueError: the call cannot become a message.
         """
         app, conf = self.app, self.app.conf
-        _check_range(name, options)
         address = self.address(name, args, kwargs, options, task_type)
         given = {key: options[key] for key in options.keys() & _MESSAGE_OPTIONS if options[key] is not None}
         given["delivery_mode"] = address.delivery_mode
@@ -298,6 +297,7 @@ class AMQP:
             if key not in _MESSAGE_OPTIONS and key not in _DELIVERY_OPTIONS and key not in stamps and key != "reply_to"
         }
         if "countdown" in given or "expires" in given:
+            _check_range(name, given)
             given["now"] = app.now_utc()
         envelope = self._protocol(
             task_id,
@@ -311,7 +311,7 @@ class AMQP:
             properties=properties,
             **given,
         )
-        if envelope.properties.get("expiration") == "0":
+        if "expires" in given and envelope.properties["expiration"] == "0":
             logger.warning("%s[%s] has expired before it was sent: workers will not run it.", name, task_id)
         return Publish(
             envelope,
@@ -336,8 +336,9 @@ class AMQP:
         """
         message, policy = self._before_send(name, message, options)
         if not self._send_otherwise(message, options, policy):
-            publisher, declare = self.app.publisher, _queues_of(options)
-            if declare:
+            publisher = self.app.publisher
+            if options.get("declare"):
+                declare = _queues_of(options)
                 publisher.run(lambda sender: sender.declare(declare), policy)
             publisher.publish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
         self._after_send(name, message)
@@ -346,8 +347,9 @@ class AMQP:
         """`send` for coroutines."""
         message, policy = self._before_send(name, message, options)
         if not self._send_otherwise(message, options, policy):
-            publisher, declare = self.app.publisher, _queues_of(options)
-            if declare:
+            publisher = self.app.publisher
+            if options.get("declare"):
+                declare = _queues_of(options)
                 await publisher.arun(lambda sender: sender.declare(declare), policy)
             await publisher.apublish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
         self._after_send(name, message)
@@ -414,7 +416,7 @@ def _delivery_mode(chosen: Any) -> int:
 
 def _queues_of(options: Mapping[str, Any]) -> list[Queue]:
     """What the option `declare` names. An exchange alone is left out: nobody is bound to it."""
-    return [Queue.read(entity) for entity in options.get("declare") or () if hasattr(entity, "exchange")]
+    return [Queue.read(entity) for entity in options["declare"] if hasattr(entity, "exchange")]
 
 
 def _opened(envelope: Envelope) -> Any:
