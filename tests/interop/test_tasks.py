@@ -229,7 +229,10 @@ def test_a_result_is_the_same_record_whoever_ran_the_task(fleet):
 
 
 def test_the_other_side_revokes_what_has_not_begun(pair):
-    pair.do("send(record, KEY, SIDE, task_id=KEY, countdown=1) and 0")
+    node = f"{pair.runner}@host"
+    pair.do("send(record, KEY, SIDE, task_id=KEY, countdown=2) and 0")
+    [waits] = pair.do(f"until(lambda: app.control.inspect([{node!r}], timeout=SOON, limit=1).scheduled()[{node!r}])")
+    assert waits["request"]["id"] == pair.key
     pair.do("app.control.revoke(KEY, reply=True, limit=2, timeout=SOON)")
     assert pair.do("state_after(app.AsyncResult(KEY), 'PENDING')") == "REVOKED"
     assert not pair.fleet.noted("ran", pair.key)

@@ -27,11 +27,12 @@ def test_what_a_killed_worker_held_is_run_by_the_other_side(fleet, dies):
     """wire.md 3.6: unacknowledged messages, and those that wait for their time."""
     heir, key = OTHER[dies], uuid.uuid4().hex[:8]
     client = fleet.client(heir)
-    client.do(f"record.apply_async(({key!r} + '-later',), countdown=3) and 0")
-    due = time.time() + 3 + VISIBILITY
     client.do(f"block_late.delay({key!r}) and 0")
-    worker = fleet.worker(dies)
+    worker = fleet.worker(dies, "-c", "2")
     fleet.wait_noted("start", key)
+    due = time.time() + 3 + VISIBILITY
+    client.do(f"record.apply_async(({key!r} + '-later',), countdown=3) and 0")
+    client.do(f"until(lambda: app.control.inspect(['{dies}@host'], limit=1).scheduled()['{dies}@host'])")
     fleet.kill(worker.process)
     # Theirs looks for what is due when it starts, and then only every 100 seconds.
     if fleet.options and heir == "theirs":

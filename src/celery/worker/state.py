@@ -47,6 +47,8 @@ SOFTWARE_INFO = {"sw_ident": "py-celery", "sw_ver": celery.__version__, "sw_sys"
 
 #: Tasks in `scheduled_requests` at most.
 SCHEDULED_MAX = 10_000
+#: Seconds between two searches for entries whose time has come.
+_SWEEP_PAUSE = 1.0
 
 
 def _from_environment(name: str, default: float) -> float:
@@ -144,10 +146,12 @@ class _Schedule(Mapping[str, Scheduled]):
 
     def __init__(self) -> None:
         self._tasks: dict[str, Scheduled] = {}
+        self._next_sweep = 0.0
 
     def add(self, task: Scheduled) -> None:
         """Remember a task; beyond the bound, the one that was added first is forgotten."""
-        if len(self._tasks) >= SCHEDULED_MAX:
+        if len(self._tasks) >= SCHEDULED_MAX and time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + _SWEEP_PAUSE
             self._forget_past()
         if len(self._tasks) >= SCHEDULED_MAX:
             del self._tasks[next(iter(self._tasks))]
