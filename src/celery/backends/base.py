@@ -5,10 +5,12 @@ A backend stores one *record* per task (wire.md 4.1). Three layers:
 `Backend`
     The public surface: states, values, exceptions, groups, waiting. A driver gives it three verbs, `_store_result`,
     `_get_task_meta_for` and `_forget`, and the like for groups.
-`KeyValueStoreBackend`
+`KeyValueStoreBackend` (`BaseKeyValueStoreBackend`)
     The same from `get`, `mget`, `set`, `delete` over keys (wire.md 4.4): most stores need no more.
 `DisabledBackend`
     No results: storing is a no-op, reading says what to configure.
+
+`SyncBackendMixin` adds what Celery's backends offer beside: waits that are handed a result.
 
 Who stores an attempt's result: where `async_writer` is true, the worker's main process does, in batches, through
 `open_writer`, `write`, `close_writer`; else (the default for third-party subclasses, whose verbs block) the child
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,7 +33,11 @@ from celery.backends.asynchronous import Meta, PollingWatcher, ResultHub, Watche
 from celery.brokers.base import ResultWrite
 from celery.brokers.url import mask
 from celery.exceptions import ImproperlyConfigured, TaskRevokedError, TimeoutError  # noqa: A004 - the documented name
-from celery.wire import compression, errors, results, serializers
+from celery.utils.imports import symbol_by_name
+from celery.wire import errors, results, serializers
+from celery.wire.compression import content_type_of
+from celery.wire.compression import pack_result as compress_payload
+from celery.wire.compression import unpack_result as decompress_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -89,7 +96,7 @@ class Backend:
         self.accept = serializers.resolve_accept(allowed) | {self.content_type}
         self.expires = self.prepare_expires(expires, expires_type)
         self.extended = bool(conf.result_extended)
-        self.compression = self._prepare_compression(conf.result_compression)
+        self.compression = self.prepare_compression(conf.result_compression)
         self._cache = _RecordCache(conf.result_cache_max if max_cached_results is None else max_cached_results)
         self._local = threading.local()
         self._hub: ResultHub | None = None
@@ -105,12 +112,21 @@ class Backend:
             value = value.total_seconds()
         return type(value) if value is not None and type is not None else value
 
-    def _prepare_compression(self, method: str | None) -> str | None:
-        if not method:
-            return None
-        if not self.supports_result_compression:
-            return None
-        return compression.content_type_of(method)
+    def prepare_compression(self, compression: str | None) -> str | None:
+        """The content type of a method; None for none, and where records are not compressed. Raises KeyError."""
+        return content_type_of(compression) if compression and self.supports_result_compression else None
+
+    def prepare_persistent(self, enabled: bool | None = None) -> bool:
+        """Whether records outlive the server: `enabled`, else `result_persistent`, else what is usual here."""
+        if enabled is None:
+            enabled = self.app.conf.result_persistent
+        return self.persistent if enabled is None else enabled
+
+    def prepare_value(self, result: Any) -> Any:
+        """A value as it is stored: results travel as tuples (wire.md 4.3), but in pickle."""
+        # By shape, as results live upstairs; a Decimal has an as_tuple() too.
+        is_result = hasattr(result, "as_tuple") and hasattr(result, "forget")
+        return result.as_tuple() if is_result and self.serializer != "pickle" else result
 
     def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
         """An exception as it is stored: a mapping, or itself for pickle (wire.md 4.2)."""
@@ -124,7 +140,7 @@ class Backend:
         """The value of a record: exceptions become data, the rest stays."""
         if state in states.EXCEPTION_STATES and isinstance(result, BaseException):
             return self.prepare_exception(result)
-        return result
+        return self.prepare_value(result)
 
     def make_record(
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
@@ -172,13 +188,17 @@ class Backend:
     def encode(self, data: Any) -> bytes:
         """Serialize (and compress, where configured)."""
         payload = serializers.dumps(data, self.serializer)[2]
-        return compression.pack_result(payload, self.compression) if self.compression else payload
+        return compress_payload(payload, self.compression) if self.compression else payload
+
+    def _encode(self, data: Any) -> tuple[str, str, str | bytes]:
+        """Content type, encoding and payload, text where it is; for columns of a database (django-celery-results)."""
+        content_type, encoding, payload = serializers.dumps(data, self.serializer)
+        return content_type, encoding, payload.decode() if encoding == "utf-8" else payload
 
     def decode(self, payload: bytes | str) -> Any:
         """The other way. Whatever compression a payload says it has is undone."""
         raw = payload.encode() if isinstance(payload, str) else bytes(payload)
-        raw = compression.unpack_result(raw)
-        return serializers.loads(raw, self.content_type, self.content_encoding, self.accept)
+        return serializers.loads(decompress_payload(raw), self.content_type, self.content_encoding, self.accept)
 
     def decode_result(self, payload: bytes | str) -> Meta:
         """A stored record, with its exception restored."""
@@ -236,6 +256,15 @@ class Backend:
         """Store a failure. Error callbacks are sent by whoever settles the attempt, not from here."""
         if store_result:
             self.store_result(task_id, exc, state, traceback=traceback, request=request)
+
+    def fail_from_current_stack(self, task_id: str, exc: BaseException | None = None) -> Any:
+        """Store a failure by the exception that is being handled, or by `exc`. Returns its ExceptionInfo."""
+        error = exc or sys.exception()
+        if error is None:
+            raise RuntimeError("fail_from_current_stack() stores the exception that is being handled; there is none")
+        einfo = self.app._load("celery.app.einfo:ExceptionInfo")(error)
+        self.mark_as_failure(task_id, error, einfo.traceback)
+        return einfo
 
     def mark_as_revoked(
         self,
@@ -517,10 +546,27 @@ class Backend:
         raise NotImplementedError(f"{type(self).__name__} cannot delete groups")
 
 
-BaseBackend = Backend
+class SyncBackendMixin:
+    """Waits that are handed a result; the result asks its backend in turn."""
+
+    def wait_for_pending(self, result: Any, **options: Any) -> Any:
+        """The value of a result, or its exception: `result.get`, with the same options."""
+        return result.get(**options)
+
+    def iter_native(self, result: Any, **options: Any) -> Any:
+        """(id, record) of a set of results as they arrive: `result.iter_native`, with the same options."""
+        return result.iter_native(**options)
 
 
-class KeyValueStoreBackend(Backend):
+class BaseBackend(Backend, SyncBackendMixin):
+    """What a backend of one's own derives from."""
+
+
+#: Its old name; django-celery-results derives from it.
+BaseDictBackend = BaseBackend
+
+
+class BaseKeyValueStoreBackend(Backend):
     """A backend over keys and values: a driver gives `get`, `mget`, `set`, `delete` (and `incr`, `expire`)."""
 
     task_keyprefix = TASK_KEY
@@ -621,7 +667,11 @@ class KeyValueStoreBackend(Backend):
         self.delete(self.get_key_for_group(group_id))
 
 
-class DisabledBackend(Backend):
+class KeyValueStoreBackend(BaseKeyValueStoreBackend, SyncBackendMixin):
+    """What a backend over keys and values derives from."""
+
+
+class DisabledBackend(BaseBackend):
     """What an application with a broker and without a backend has."""
 
     async_writer = True
@@ -683,3 +733,10 @@ def require(module: str, extra: str, wanted_by: str) -> ImproperlyConfigured:
 
 def unpickle_backend(cls: type[Backend], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     """The backend inside a result that Celery 5.7 pickled: none, so that the result asks its application's."""
+
+
+def __getattr__(name: str) -> Any:
+    """`get_current_task`, which django-celery-results imports from here; it lives upstairs."""
+    if name == "get_current_task":
+        return symbol_by_name("celery._state:get_current_task")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
