@@ -207,6 +207,19 @@ def autoretry(self, key):
     return self.request.retries
 
 
+@app.task(bind=True)
+def described_by_its_retry(self):
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+    request = self.request
+    return [request.headers, request.timelimit, request.delivery_info["priority"], request.retries]
+
+
+@app.task(bind=True)
+def descent(self, value, key):
+    note("descent", f"{key}:{self.request.parent_id}:{self.request.root_id}")
+
+
 @app.task
 def callback(value, key):
     note("called", f"{key}:{value}")

@@ -168,10 +168,15 @@ class TestRequest:
         assert info["priority"] == 3
         assert seen["properties"]["correlation_id"] == task_id
 
-    def test_what_a_task_logs_and_leads_to_has_it_as_parent(self, shared):
-        first = shared.send("echo", 1, link=shared.app.signature("project.describe", kwargs={}))
-        (child,) = first.get(timeout=SOON) and [first]
-        assert child.state == "SUCCESS"
+    def test_what_a_task_leads_to_has_it_as_parent(self, shared):
+        key = shared.key()
+        first = shared.send("echo", 1, link=shared.app.signature("project.descent", (key,)))
+        shared.ledger.wait("descent", f"{key}:{first.id}:{first.id}")
+
+    def test_a_retry_keeps_headers_limits_and_priority(self, shared):
+        options = {"headers": {"tenant": "acme"}, "time_limit": 30, "soft_time_limit": 20, "priority": 5}
+        headers, timelimit, priority, retries = value_of(shared.send("described_by_its_retry", **options))
+        assert (headers, timelimit, priority, retries) == ({"tenant": "acme"}, [30, 20], 5, 1)
 
 
 class TestCallbacks:

@@ -155,6 +155,38 @@ def test_a_worker_that_was_stopped_past_its_lease_does_not_settle(stage):
     assert first.stop() == 0
 
 
+@pytest.mark.parametrize("stage", [pytest.param("redis", marks=pytest.mark.needs("redis"))], indirect=True)
+def test_a_task_longer_than_the_visibility_timeout_starts_once(stage):
+    for _ in range(2):
+        stage.worker("-c", "1", broker_transport_options={"visibility_timeout": 2})
+    keys = [stage.key(), stage.key()]
+    stage.send_all("nap_late", [(key, 5) for key in keys])
+    for key in keys:
+        stage.ledger.wait("end", key)
+    assert [stage.ledger.counts("start")[key] for key in keys] == [1, 1]
+
+
+@RECORDED
+@pytest.mark.slow
+def test_code_of_users_that_blocks_the_main_process_costs_no_lease(stage):
+    holder = stage.worker("-c", "1", "--include", "held_receivers")
+    running, gate, key = stage.key(), stage.key(), stage.key()
+    stage.send("block_late", running)
+    stage.ledger.wait("start", running)
+    stage.send("record_late", key, headers={"gate": gate})
+    stage.ledger.wait("received", gate)
+    stage.worker("-c", "1")
+    time.sleep(18)  # longer than a lease
+    assert len(stage.ledger.entries("start", running)) == 1
+    assert not stage.ledger.entries("ran", key)
+    stage.open_gate(gate)
+    stage.open_gate(running)
+    stage.ledger.wait("ran", key)
+    stage.ledger.wait("end", running)
+    assert holder.stop() == 0
+    assert stage.ledger.counts("ran")[key] == 1
+
+
 class TestServers:
     @pytest.fixture(
         params=[

@@ -5,7 +5,9 @@ Rules
     2. A soft time limit raises SoftTimeLimitExceeded where the task awaits; it may catch it and go on. A hard one
        cancels the task and gives it `GRACE` seconds to end; the attempt fails with TimeLimitExceeded. A task that
        does not let itself be cancelled is seen by the worker in its slot, which then kills the child.
-    3. Outcomes that are ready in the same turn of the loop leave in one frame.
+    3. A task that calls exit() ends the child, at once, so that the slots still tell who was running.
+    4. A position is free when its outcome was sent: a job that no slot shows and that has no outcome never began.
+    5. Outcomes that are ready in the same turn of the loop leave in one frame.
 """
 
 from __future__ import annotations
@@ -132,7 +134,7 @@ class AsyncLane:
         if self._ready and self._transport is not None:
             batch, self._ready = self._ready, []
             self._transport.write(ipc.outcomes_frame(batch))
-            # Not before: a job that no slot shows and that has no outcome was never begun.
+            # Not before: rule 4.
             for place in self._places:
                 self._row[place] = 0
                 self._free.append((place - slots.position(0)) // 2)

@@ -13,8 +13,9 @@ Rules
     3. `started` is told at most once per job, by a tick that found it running; a job that begins and ends between
        two ticks is only `finished`.
     4. When a child dies, the jobs that its slots show are `lost`; those that it never began go to other children.
-    5. A lost child is replaced, at once, as long as the pool runs; a child that cannot come up (it dies before its
-       first sign of life, again and again) is reported with a growing pause between tries.
+    5. A lost child is replaced, at once, as long as the pool runs, and `grown` is told when the new one is up; a child
+       that cannot come up (it dies before its first sign of life, again and again) is reported with a growing pause
+       between tries, and ends the worker if there never was one.
     6. Time limits: the soft one raises in the task, the hard one kills the child (in the async lane the task is
        cancelled first, and the child killed a second later if it has not ended).
 """
