@@ -260,11 +260,7 @@ class Control:
 
     def _send(self, sender: Sender, request: Request, timeout: float) -> None:
         message = self.mailbox.publish_request(
-            request,
-            clock=self.app.clock.forward(),
-            expires=time.time() + timeout if timeout else 0,
-            # A broker that answers publishes has exchanges, and refuses a message to one that is not there.
-            declare=sender.capabilities.confirms,
+            request, clock=self.app.clock.forward(), expires=time.time() + timeout if timeout else 0
         )
         sender.publish([message])
 

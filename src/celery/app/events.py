@@ -80,9 +80,7 @@ class Dispatcher:
         return Envelope({"hostname": self.hostname}, payload, content_type, content_encoding, properties)
 
     def _publish(self, sender: Sender, type: str, envelope: Envelope) -> None:
-        # A broker that answers publishes has exchanges, and refuses a message to one that is not there.
-        queue = self._declared if sender.capabilities.confirms else None
-        sender.publish([Publish(envelope, self._declared.exchange.name, type.replace("-", "."), queue)])
+        sender.publish([Publish(envelope, self._declared.exchange.name, type.replace("-", "."), self._declared)])
 
 
 class Events:

@@ -124,14 +124,13 @@ class Mailbox:
 
     # -- messages
 
-    def publish_request(self, request: Request, *, clock: int, expires: float, declare: bool) -> Publish:
+    def publish_request(self, request: Request, *, clock: int, expires: float) -> Publish:
         """A request, addressed to all nodes' queues.
 
         Args:
             request: what is asked.
             clock: the sender's.
             expires: unix seconds; 0: never. For people: nodes do not look at it.
-            declare: create the exchange first, for brokers that refuse a message to one that does not exist.
         """
         body = {
             "method": request.method,
@@ -143,7 +142,7 @@ class Mailbox:
         if request.ticket is not None:
             body |= {"ticket": request.ticket, "reply_to": request.reply_to}
         envelope = self._envelope(body, {"clock": clock, "expires": expires}, delivery_mode=2)
-        return Publish(envelope, self.exchange.name, "", Queue("", self.exchange) if declare else None)
+        return Publish(envelope, self.exchange.name, "", Queue("", self.exchange))
 
     def publish_reply(self, request: Request, hostname: str, value: Any, *, clock: int) -> Publish:
         """A node's reply to a request that wants one.

@@ -71,7 +71,8 @@ class Publish(msgspec.Struct, frozen=True, array_like=True):
     #: "" is the default exchange: the routing key is the name of the queue.
     exchange: str
     routing_key: str
-    #: Declared before the first publish to it on a connection; None: the target is known to exist.
+    #: Declared before the first publish to it on a connection; None: the target is known to exist. A queue without a
+    #: name stands for its exchange alone.
     queue: Queue | None = None
     mandatory: bool = False
     #: Not before this moment (unix seconds), for a broker that can hold a message back when sending.

@@ -126,8 +126,10 @@ class _Store:
                     f"but exists with type {kind!r}: use the same type everywhere or another name"
                 )
             bound = self._bindings.setdefault(exchange.name, [])
-            if (binding, queue.name) not in bound:
+            if queue.name and (binding, queue.name) not in bound:
                 bound.append((binding, queue.name))
+        if not queue.name:
+            return
         self._line(queue.name).temporary = queue.auto_delete or queue.exclusive
 
     def _line(self, name: str) -> _Line:
@@ -306,7 +308,7 @@ class Sender(base.Sender):
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:  # noqa: ARG002 - every driver's signature
         self._store = _store(url)
-        self._declared: set[str] = set()
+        self._declared: set[tuple[str, str]] = set()
 
     def publish(
         self,
@@ -317,14 +319,14 @@ class Sender(base.Sender):
     ) -> None:
         for publish in batch:
             queue = publish.queue
-            if queue is not None and queue.name not in self._declared:
+            if queue is not None and (queue.name, queue.exchange.name) not in self._declared:
                 self.declare((queue,))
         self._store.publish(batch)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         for queue in queues:
             self._store.declare(queue)
-            self._declared.add(queue.name)
+            self._declared.add((queue.name, queue.exchange.name))
 
     def purge(self, queue: str) -> int:
         return self._store.purge(queue)

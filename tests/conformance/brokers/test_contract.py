@@ -640,6 +640,17 @@ async def test_a_fanout_message_reaches_every_receiver(bench):
             assert await settle(receiver, got) == []
 
 
+async def test_a_queue_without_a_name_declares_its_exchange_alone(bench):
+    exchange = Exchange(f"pidbox-{uuid.uuid4()}", "fanout", durable=False)
+    sender = bench.sender()
+    sender.publish([Publish(message("before"), exchange.name, "", Queue("", exchange))])
+    queue = Queue(f"q-{uuid.uuid4()}", exchange, durable=False, auto_delete=True)
+    async with bench.receiver(queue) as receiver:
+        sender.publish([Publish(message("after"), exchange.name, "", Queue("", exchange))])
+        assert ids(await take(receiver, 1)) == ["after"]
+    assert bench.name == "amqp" or sender.length("") == 0
+
+
 async def test_listen_and_inbox_carry_control_requests_and_replies(bench):
     requests = Exchange(f"pidbox-{uuid.uuid4()}", "fanout", durable=False)
     replies = Exchange(f"reply-pidbox-{uuid.uuid4()}", "direct", durable=False)

@@ -41,8 +41,9 @@ def replies():
 def test_a_captured_request_is_read_and_written_as_it_was(body, headers, properties):
     mailbox = Mailbox()
     request = mailbox.read_request(Envelope(headers, body))
-    message = mailbox.publish_request(request, clock=headers["clock"], expires=headers["expires"], declare=False)
-    assert (message.exchange, message.routing_key, message.queue) == ("celery.pidbox", "", None)
+    message = mailbox.publish_request(request, clock=headers["clock"], expires=headers["expires"])
+    assert (message.exchange, message.routing_key) == ("celery.pidbox", "")
+    assert (message.queue.name, message.queue.exchange.type) == ("", "fanout")
     assert json.loads(message.envelope.body) == json.loads(body)
     assert message.envelope.headers == headers
     assert (message.envelope.content_type, message.envelope.content_encoding) == ("application/json", "utf-8")

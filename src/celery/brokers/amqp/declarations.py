@@ -37,7 +37,8 @@ def queue_calls(queue: Queue) -> list[Call]:
 
 def producer_calls(queue: Queue) -> list[Call]:
     """What a producer declares: of a Broadcast queue only the exchange, its queues belong to consumers."""
-    return exchange_calls(queue) if queue.is_broadcast else queue_calls(queue)
+    consumers_own = queue.is_broadcast and queue.auto_delete
+    return exchange_calls(queue) if consumers_own or not queue.name else queue_calls(queue)
 
 
 def passive_calls(queue: Queue) -> list[Call]:

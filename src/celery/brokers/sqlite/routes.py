@@ -99,7 +99,7 @@ class Routes:
         for bound in queue.all_bindings():
             changed |= self._declare_exchange(db, bound.exchange, queue.name)
             row = _row(bound, queue)
-            if row not in self._rows:
+            if queue.name and row not in self._rows:
                 db.execute(_ADD_BINDING, row)
                 changed = True
         if changed:
@@ -112,6 +112,8 @@ class Routes:
 
     def declared(self, queue: Queue) -> bool:
         """Whether declaring the queue would change nothing, as far as is known."""
+        if not queue.name:
+            return all(bound.exchange.name in self._types for bound in queue.all_bindings())
         if lifetime(queue) and queue.name not in self._lasting:
             return False
         return all(_row(bound, queue) in self._rows for bound in queue.all_bindings())
