@@ -107,6 +107,8 @@ class Connection:
         remaining = timeout
         try:
             while (reply := self._reader.gets()) is resp.NOTHING:
+                if remaining <= 0 and not self._readable():
+                    return resp.NOTHING
                 self._bound(self._socket, remaining)
                 try:
                     data = self._socket.recv(_CHUNK)
@@ -120,6 +122,12 @@ class Connection:
             self._fail(error)
         self._used = time.monotonic()
         return reply
+
+    def _readable(self) -> bool:
+        """Whether something can be read now. The shortest time-out of a read is a millisecond: asking takes a hundredth."""
+        assert self._socket is not None
+        pending = getattr(self._socket, "pending", None)  # of TLS: read from the network, not yet by us
+        return bool(pending is not None and pending()) or bool(select.select((self._socket,), (), (), 0)[0])
 
     def fileno(self) -> int:
         """The socket's descriptor, for select; -1 without a connection."""
