@@ -2,7 +2,7 @@
 
     5  bin/  apps/  web/  contrib/  fixups/                             people and frameworks
     4  worker/  concurrency/  beat  events/  bootsteps                  long-running processes
-    3  app/  canvas/  result  loaders/  _state                          the application and what users call
+    3  app/  canvas/  result  loaders/  _state  registry                the application and what users call
     2  brokers/  backends/                                              drivers
     1  wire/  schedules  security/  app/defaults  app/routes            data to data
     0  states  exceptions  signals  utils/  platforms  local            leaves
@@ -25,7 +25,7 @@ FLOORS = {
     5: ("bin", "apps", "web", "contrib", "fixups", "__main__"),
     4: ("worker", "concurrency", "beat", "events", "bootsteps"),
     # `from celery import current_app` is a call upstairs for whoever lives below the application.
-    3: ("", "app", "canvas", "result", "loaders", "_state"),
+    3: ("", "app", "canvas", "result", "loaders", "_state", "registry"),
     2: ("brokers", "backends"),
     1: ("wire", "schedules", "security", "app.defaults", "app.routes"),
     0: ("states", "exceptions", "signals", "utils", "platforms", "local"),

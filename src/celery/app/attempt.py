@@ -30,6 +30,8 @@ class Plan(NamedTuple):
     #: Hooks that a subclass defines.
     custom: frozenset[str]
     settles_here: bool
+    #: What integrations have put around an attempt (`celery.app.trace.build_tracer`).
+    around: Any = None
 
     @classmethod
     def of(cls, task: Task[..., Any]) -> Plan:

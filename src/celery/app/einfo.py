@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,6 +34,12 @@ class ExceptionInfo:
         self.tb: TracebackType | None = tb
         self.internal = internal
         self.traceback = "".join(traceback.format_exception(self.type, exception, tb))
+
+    @property  # type: ignore[misc]  # nobody sets it
+    def __class__(self) -> Any:
+        """For isinstance(): billiard's class where a program has loaded it, as OpenTelemetry asks for that one."""
+        theirs = sys.modules.get("billiard.einfo")
+        return ExceptionInfo if theirs is None else theirs.ExceptionInfo
 
     def __str__(self) -> str:
         return self.traceback

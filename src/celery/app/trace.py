@@ -73,17 +73,20 @@ class Tracer:
         #: A sync body runs now: the only time when a soft time limit may be raised.
         self.in_body = False
         self._plans: dict[str, Plan] = {}
+        #: Attempts that are on their way through what integrations have put around, by task id.
+        self._inside: dict[str, Attempt] = {}
 
     def plan(self, name: str) -> Plan:
         """The plan of a task. Raises NotRegistered."""
-        plan = self._plans.get(name)
-        if plan is None:
-            plan = self._plans[name] = Plan.of(self.app.tasks[name])
-        return plan
+        return self._plans.get(name) or self.plan_of(self.app.tasks[name])
 
     def plan_of(self, task: Task[..., Any]) -> Plan:
         """The plan of a task that need not be registered."""
-        plan = self._plans[task.name] = Plan.of(task)
+        around = None
+        if build_tracer is not _OWN_BUILD_TRACER and not task.is_async:
+            around = build_tracer(task.name, task, hostname=self.hostname, eager=self.eager, app=self.app, tracer=self)
+        # Looked up only now: integrations put something around the body too, while they build.
+        plan = self._plans[task.name] = Plan.of(task)._replace(around=around)
         return plan
 
     # -- the pipeline
@@ -94,7 +97,24 @@ class Tracer:
         return attempt if isinstance(attempt, Outcome) else self.make(attempt)
 
     def make(self, attempt: Attempt) -> Outcome:
-        """Begin, run, conclude, record, finish."""
+        """Begin, run, conclude, record, finish; inside of what integrations have put around (see `build_tracer`)."""
+        around, uuid = attempt.plan.around, attempt.request.id
+        if around is None:
+            return self._make(attempt)
+        self._inside[uuid] = attempt
+        try:
+            outcome: Outcome = around(uuid, attempt.args, attempt.kwargs, attempt.request)
+        except Exception as exc:
+            begun = self._inside.pop(uuid, None) is None
+            if self.eager:
+                raise
+            if not begun:
+                return self._fail_before(attempt, exc)
+            self._internal_error(attempt, exc)
+            return attempt.outcome
+        return outcome
+
+    def _make(self, attempt: Attempt) -> Outcome:
         try:
             self.begin(attempt)
             self.in_body = True
@@ -136,9 +156,13 @@ class Tracer:
         attempt = self._open(job, envelope, delivery_info, context)
         if isinstance(attempt, Outcome):
             return attempt
+        return self._fail_before(attempt, self._retried(attempt, exc))
+
+    def _fail_before(self, attempt: Attempt, exc: BaseException) -> Outcome:
+        """Conclude an attempt that has not begun."""
         _state.push_frame(attempt.plan.task, attempt.request)
         attempt.clock = time.perf_counter()
-        self.conclude(attempt, self._retried(attempt, exc))
+        self.conclude(attempt, exc)
         return self.finish(attempt)
 
     @staticmethod
@@ -524,19 +548,38 @@ def build_tracer(
     task: Task[..., Any],
     hostname: str | None = None,
     eager: bool = False,
+    tracer: Tracer | None = None,
     **_: Any,
 ) -> Any:
-    """A function (uuid, args, kwargs, request) that makes an attempt and gives its Outcome."""
-    tracer = Tracer(task.app, hostname, eager=eager)
+    """A function (uuid, args, kwargs, request) that makes an attempt and gives its Outcome.
+
+    Integrations (Sentry) put a function in the place of this one, to wrap what it returns. Attempts of sync tasks then
+    go through theirs. An async one would leave it as soon as it awaits, so these do not.
+
+    Args:
+        name: of the task.
+        task: what to run.
+        hostname: node name.
+        eager: in place.
+        tracer: whose attempts these are; None: of one made for the purpose.
+    """
+    tracer = tracer or Tracer(task.app, hostname, eager=eager)
 
     def trace(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Outcome:
+        attempt = tracer._inside.pop(uuid, None)
+        if attempt is not None:
+            attempt.args, attempt.kwargs = args, kwargs
+            return tracer._make(attempt)
         context = request if isinstance(request, Context) else Context(request or {})
         outbox = Outbox()
         context.update(id=uuid, args=args, kwargs=kwargs, called_directly=False, outbox=outbox)
         context.__dict__.setdefault("root_id", uuid)
-        return tracer.make(Attempt(tracer.plan_of(task), context, args, kwargs, 0, outbox))
+        return tracer._make(Attempt(Plan.of(task), context, args, kwargs, 0, outbox))
 
     return trace
+
+
+_OWN_BUILD_TRACER = build_tracer
 
 
 def trace_task(task: Task[..., Any], uuid: str, args: Any, kwargs: Any, request: Any = None, **opts: Any) -> Outcome:

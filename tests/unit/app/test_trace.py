@@ -8,6 +8,8 @@ import json
 import pytest
 
 from celery import Celery, signals, states
+from celery.app import trace
+from celery.app.einfo import ExceptionInfo
 from celery.app.outcome import Disposition
 from celery.app.trace import Tracer, build_tracer, task_has_custom, trace_task
 from celery.exceptions import Ignore, Reject
@@ -265,6 +267,78 @@ def test_documented_functions_make_attempts(app):
     assert trace_task(task, "i", (1,), {}).state == states.SUCCESS
     assert not task_has_custom(task, "on_success")
     assert not task_has_custom(task, "__call__")
+
+
+@pytest.fixture
+def integration(monkeypatch):
+    """What an integration puts around `build_tracer`, as Sentry does; notes what its function is given."""
+    seen, own = [], trace.build_tracer
+
+    def build(name, task, *args, **kwargs):
+        make = own(name, task, *args, **kwargs)
+
+        def around(uuid, args, kwargs, request):
+            seen.append((uuid, args, kwargs, request.get("headers")))
+            if args == ["refused"]:
+                raise LookupError("the integration is broken")
+            outcome = make(uuid, args, kwargs, request)
+            seen.append(outcome.state)
+            return outcome
+
+        return around
+
+    monkeypatch.setattr(trace, "build_tracer", build)
+    return seen
+
+
+def test_attempts_go_through_what_an_integration_puts_around_them(app, run, integration):
+    @app.task(name="add")
+    def add(x):
+        return x + 1
+
+    outcome = run("add", 1, _options={"headers": {"trace": "abc"}})
+    assert (outcome.job, outcome.state) == (7, states.SUCCESS)
+    assert integration == [("an-id", [1], {}, {"trace": "abc"}), states.SUCCESS]
+    assert run("add", None).state == states.FAILURE
+    assert integration[3:] == [states.FAILURE]
+    del integration[:]
+    assert add.apply((4,)).get() == 5
+    assert len(integration) == 2
+
+
+def test_what_is_put_around_attempts_leaves_async_ones_alone(app, run, integration):
+    @app.task(name="later")
+    async def later(x):
+        return x
+
+    assert run("later", 1, _async=True).state == states.SUCCESS
+    assert integration == []
+
+
+def test_an_integration_that_raises_fails_the_attempt(app, run, integration):
+    @app.task(name="add")
+    def add(x):
+        return x
+
+    outcome = run("add", "refused")
+    assert outcome.state == states.FAILURE
+    assert record(outcome.writes[0])["result"]["exc_type"] == "LookupError"
+
+
+def test_hooks_are_told_the_exception_with_its_traceback(app, run):
+    seen = []
+
+    class Watched(app.Task):
+        def on_failure(self, exc, task_id, args, kwargs, einfo):
+            seen.append(einfo)
+
+    @app.task(name="fail", base=Watched)
+    def fail():
+        raise KeyError("k")
+
+    run("fail")
+    assert isinstance(seen[0], ExceptionInfo)
+    assert (seen[0].type, seen[0].exception.args) == (KeyError, ("k",))
 
 
 def test_a_custom_call_is_honoured(app, run):
