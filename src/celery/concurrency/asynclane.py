@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import _state
 from celery.concurrency import ipc, slots
-from celery.concurrency.child import exception_of
+from celery.concurrency.base import exception_of
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 if TYPE_CHECKING:

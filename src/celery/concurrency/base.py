@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from celery import exceptions
 from celery.wire.envelope import Envelope
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ class Job(msgspec.Struct, array_like=True):
     limits: tuple[float | None, float | None] | None = None
     #: Set for a function that is called instead of a task (`celery.concurrency.calls`).
     call: bytes | None = None
+
+
+def exception_of(aftermath: tuple[str, list[Any]]) -> BaseException:
+    """The exception that a Job's aftermath names."""
+    name, args = aftermath
+    cls: type[BaseException] = getattr(exceptions, name)
+    return cls(*args)
 
 
 class Handling(NamedTuple):

@@ -19,10 +19,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from celery import _state, exceptions, signals
+from celery import _state, signals
+from celery.app.log import set_process_name
 from celery.app.outcome import Disposition
 from celery.app.trace import Tracer
 from celery.concurrency import calls, ipc, slots
+from celery.concurrency.asynclane import AsyncLane
+from celery.concurrency.base import exception_of
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_logger
 
@@ -39,7 +42,8 @@ logger = get_logger(__name__)
 FLUSH = 0.001
 #: Exit status of a child whose worker has vanished.
 WORKER_GONE = 75
-_READ = 1 << 18
+#: Bytes read at once. Greater ones are mapped and unmapped by the allocator for each read.
+_READ = 1 << 16
 
 
 class SyncLane:
@@ -97,7 +101,7 @@ class SyncLane:
                 continue
             outcome = self._attempt(job)
             row[slots.ENDED] = sequence
-            flusher.add(sequence, outcome)
+            flusher.add(sequence, outcome, last=not pending)
             self.tasks_done += 1
             reason = self._reason_to_retire()
             if reason:
@@ -194,14 +198,15 @@ class _Flusher:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def add(self, sequence: int, outcome: Outcome) -> None:
-        """An attempt is over."""
+    def add(self, sequence: int, outcome: Outcome, *, last: bool) -> None:
+        """An attempt is over; with `last`, no other is at hand."""
         now = time.monotonic()
         with self._lock:
             if not self._batch:
                 self._oldest = now
             self._batch.append((sequence, outcome))
-            late = now - self._oldest > FLUSH
+            # After a task that took longer there is nothing to gain from waiting for others.
+            late = last or max(now - self._oldest, outcome.runtime) > FLUSH
         if late:
             self.flush()
         elif self._thread is None:
@@ -249,13 +254,6 @@ class _Flusher:
                 self.flush()
 
 
-def exception_of(aftermath: tuple[str, list[Any]]) -> BaseException:
-    """The exception that a Job's aftermath names."""
-    name, args = aftermath
-    cls: type[BaseException] = getattr(exceptions, name)
-    return cls(*args)
-
-
 def serve(
     app: Celery,
     *,
@@ -292,8 +290,6 @@ def serve(
     signal.signal(signal.SIGUSR1, lane.soft_limit)
     signal.signal(signal.SIGTERM, lane.asked_to_end)
     if any(task.is_async for task in app.tasks.values()):
-        from celery.concurrency.asynclane import AsyncLane
-
         async_lane = AsyncLane(async_socket, memory.row(index), tracer, options.get("async_concurrency") or 100)
         async_lane.start()
     else:
@@ -324,8 +320,6 @@ def _reset_signals() -> None:
 
 
 def _become_worker_process(app: Celery, hostname: str, index: int) -> None:
-    from celery.app.log import set_process_name
-
     set_process_name(f"ForkPoolWorker-{index + 1}")
     _state.set_join_denied(True)
     app.on_after_fork.send(sender=app)

@@ -25,14 +25,16 @@ from typing import TYPE_CHECKING, Any
 
 from celery import _state, exceptions, signals, states
 from celery.app import trace
+from celery.brokers.base import Settlement, Verdict
 from celery.concurrency import get_implementation
 from celery.utils.imports import symbol_by_name
 from celery.utils.log import get_logger
-from celery.utils.nodenames import default_nodename, host_format
+from celery.utils.nodenames import default_nodename, host_format, worker_direct
 from celery.wire.serializers import resolve_accept
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.control import ControlMailbox
+from celery.worker.request import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -59,9 +61,45 @@ class Stop(enum.IntEnum):
 
 
 class WorkController:
-    """A worker. See the stages above."""
+    """A worker. See the stages above.
+
+    Making one reads the options, of which None is the setting, and starts nothing.
+
+    Args:
+        app: the application; default the current one.
+        hostname: node name; default celery@<host>. Expands %h, %n, %d.
+        pool: name or class of the pool.
+        concurrency: number of children; None or 0: one per processor; "auto": what this process may use.
+        queues: consume only these.
+        exclude_queues: consume all but these.
+        include: modules to import.
+        purge: delete what waits in the queues first.
+        task_events: send task events.
+        time_limit: hard limit in seconds, for tasks without one.
+        soft_time_limit: the same for the soft one.
+        max_tasks_per_child: attempts after which a child is replaced.
+        max_memory_per_child: KiB after which a child is replaced.
+        prefetch_multiplier: reservations per child; None: as the setting says, or adaptive where it says nothing.
+        pool_start_method: fork or spawn.
+        loglevel: for `request.loglevel`.
+        logfile: for `request.logfile`.
+        options: others, kept in `options`.
+
+    Raises:
+        ImproperlyConfigured: a queue is unknown, the pool cannot be imported.
+    """
 
     app: Celery = None  # type: ignore[assignment]  # set by subclasses made by the app, or by the argument
+    exitcode: int | None = None
+    #: Unix seconds.
+    started_at = 0.0
+    pool: Pool = None  # type: ignore[assignment]  # made by start()
+    consumer: Consumer = None  # type: ignore[assignment]  # made by start()
+    _stop = Stop.NO
+    _stop_changed: asyncio.Event | None = None
+    _progress: asyncio.Event | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    _error: BaseException | None = None
 
     def __init__(
         self,
@@ -85,31 +123,6 @@ class WorkController:
         logfile: str | None = None,
         **options: Any,
     ) -> None:
-        """Read the options; None is the setting. Nothing is started.
-
-        Args:
-            app: the application; default the current one.
-            hostname: node name; default celery@<host>. Expands %h, %n, %d.
-            pool: name or class of the pool.
-            concurrency: number of children; None or 0: one per processor; "auto": what this process may use.
-            queues: consume only these.
-            exclude_queues: consume all but these.
-            include: modules to import.
-            purge: delete what waits in the queues first.
-            task_events: send task events.
-            time_limit: hard limit in seconds, for tasks without one.
-            soft_time_limit: the same for the soft one.
-            max_tasks_per_child: attempts after which a child is replaced.
-            max_memory_per_child: KiB after which a child is replaced.
-            prefetch_multiplier: reservations per child; None: as the setting says, or adaptive where it says nothing.
-            pool_start_method: fork or spawn.
-            loglevel: for `request.loglevel`.
-            logfile: for `request.logfile`.
-            options: others, kept in `options`.
-
-        Raises:
-            ImproperlyConfigured: a queue is unknown, the pool cannot be imported.
-        """
         self.app = app or self.app or _state.get_current_app()
         conf = self.app.conf
         self.hostname = default_nodename(hostname) if not hostname else host_format(default_nodename(hostname))
@@ -138,21 +151,12 @@ class WorkController:
         self.accept = resolve_accept(conf.accept_content)
         self.state = state
         self.log_received = trace.LOG_RECEIVED
-        self.exitcode: int | None = None
-        self.started_at = 0.0
-        self.pool: Pool = None  # type: ignore[assignment]  # made by start()
-        self.consumer: Consumer = None  # type: ignore[assignment]  # made by start()
         self.mailbox = ControlMailbox(self)
         #: Set when the first connection consumes.
         self.ready = threading.Event()
         self.stopped = threading.Event()
-        self._stop = Stop.NO
-        self._stop_changed: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._error: BaseException | None = None
         self._hooks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-hooks")
         self._background: set[asyncio.Task[Any]] = set()
-        self._progress: asyncio.Event | None = None
         self._import(include)
         self._choose_queues(queues, exclude_queues)
 
@@ -174,8 +178,6 @@ class WorkController:
                 "task_create_missing_queues is off."
             ) from None
         if self.app.conf.worker_direct:
-            from celery.utils.nodenames import worker_direct
-
             known.select_add(worker_direct(self.hostname))
 
     # -- life
@@ -294,9 +296,6 @@ class WorkController:
 
     def _cancel_running(self) -> None:
         """ROUTE-061: what was acknowledged ends as RETRY, what was not goes back."""
-        from celery.brokers.base import Settlement, Verdict
-        from celery.worker.request import record_of
-
         consumer = self.consumer
         for request in list(consumer.requests.values()):
             if request.acks_late or not request.settled_start:
