@@ -48,11 +48,13 @@ class _Channel(Lane, asyncio.Protocol):
         super().__init__(capacity)
         self.child = child
         self.closed = True
-        self.lost = False
+        #: There is no connection: not yet, or no more.
+        self.lost = True
         self._frames = ipc.Frames()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.lost = False
 
     def data_received(self, data: bytes) -> None:
         for kind, payload in self._frames.feed(data):
@@ -97,6 +99,13 @@ class Child:
     def channels(self) -> tuple[_Channel, _Channel]:
         """Both lanes."""
         return self.sync, self.tasks
+
+    def abort(self) -> None:
+        """Close the worker's ends of both lanes."""
+        for channel in self.channels:
+            channel.closed = True
+            if not channel.lost:
+                channel.transport.abort()
 
     def running(self) -> list[tuple[_Channel, Held, int]]:
         """What the slots show: lane, job, start in monotonic nanoseconds."""
@@ -155,6 +164,8 @@ class LanePool(Pool):
         self._first_child.result()
 
     async def _hatch(self, child: Child) -> None:
+        if self._stopping:
+            return
         self.slots.clear(child.index)
         loop = asyncio.get_running_loop()
         ends = []
@@ -184,9 +195,7 @@ class LanePool(Pool):
             return
         child.buried = True
         detail = child.end or ""
-        for channel in child.channels:
-            channel.closed = True
-            channel.transport.abort()
+        child.abort()
         begun = child.row[slots.BEGUN]
         places = {child.row[slots.position(number)] for number in range(self.async_limit)}
         again: list[Held] = []
@@ -382,7 +391,7 @@ class LanePool(Pool):
         self._stopping = True
         for child in self.children:
             for channel in child.channels:
-                if child.pid and not channel.transport.is_closing():
+                if child.pid and not channel.lost:
                     channel.transport.write(ipc.frame(ipc.Kind.STOP))
         if self._gone is not None and any(child.pid for child in self.children):
             await asyncio.wait([self._gone], timeout=_STOP_SECONDS)
@@ -404,3 +413,6 @@ class LanePool(Pool):
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
+        for child in self.children:
+            child.abort()
+        await asyncio.sleep(0)  # in which the transports close

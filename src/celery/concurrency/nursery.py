@@ -195,7 +195,7 @@ def serve(connection: socket.socket, be_child: BeChild) -> None:
             for fd in fds:
                 os.close(fd)
             children[pid] = index
-            connection.sendall(b"forked %d %d\n" % (index, pid))
+            _tell(connection, b"forked %d %d\n" % (index, pid))
     for each in (connection, wakeup, wakeup_write):
         each.close()
 
@@ -209,4 +209,9 @@ def _reap(connection: socket.socket, children: dict[int, int]) -> None:
         if pid == 0:
             return
         if pid in children:
-            connection.sendall(b"exited %d %d %d\n" % (children.pop(pid), pid, status))
+            _tell(connection, b"exited %d %d %d\n" % (children.pop(pid), pid, status))
+
+
+def _tell(connection: socket.socket, line: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the worker is gone, which is noticed where it is listened to
+        connection.sendall(line)

@@ -54,7 +54,7 @@ class PreforkPool(LanePool):
         await super().start()
 
     def _raise(self, child: Child, sync_socket: socket.socket, async_socket: socket.socket) -> None:
-        if self.spawns:
+        if self.spawns and not self._stopping:
             self._spawn(child, sync_socket, async_socket)
         elif self._nursery is not None:
             self._nursery.fork(child.index, sync_socket, async_socket)
