@@ -156,13 +156,13 @@ class Tracer:
         attempt = self._open(job, envelope, delivery_info, context)
         if isinstance(attempt, Outcome):
             return attempt
-        return self._fail_before(attempt, self._retried(attempt, exc))
+        return self._fail_before(attempt, exc)
 
     def _fail_before(self, attempt: Attempt, exc: BaseException) -> Outcome:
         """Conclude an attempt that has not begun."""
         _state.push_frame(attempt.plan.task, attempt.request)
         attempt.clock = time.perf_counter()
-        self.conclude(attempt, exc)
+        self.conclude(attempt, self._retried(attempt, exc))  # a retry asks for the current request
         return self.finish(attempt)
 
     @staticmethod
