@@ -266,6 +266,8 @@ class Celery:
         return self.prepare_config(loader.conf)
 
     def _configured(self, settings: Settings) -> None:
+        if "periodic" in self._parts:
+            self._parts["periodic"].enter(settings)
         self.on_after_configure.send(sender=self, source=settings)
 
     # -- tasks
@@ -369,6 +371,17 @@ class Celery:
         else:
             found = packages() if callable(packages) else packages
         self.loader.autodiscover_tasks(found, related_name)
+
+    def add_periodic_task(
+        self, schedule: Any, sig: Any, args: Any = (), kwargs: Any = (), name: str | None = None, **opts: Any
+    ) -> str:
+        """Have beat send a task, a signature of which may bring arguments of its own, on a schedule (API-017).
+
+        Returns:
+            The key of the entry in `beat_schedule`: the name, or else how the call is written.
+        """
+        entries = self._part("periodic", lambda: self._load("celery.app.periodic:PeriodicTasks")(self))
+        return entries.add(schedule, sig, args, kwargs, name, opts)  # type: ignore[no-any-return]  # loaded by its path
 
     # -- calling
 
