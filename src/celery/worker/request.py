@@ -38,13 +38,13 @@ from celery.app.outcome import Disposition, Outcome
 from celery.brokers.base import Delivery, ResultWrite, Settlement, Verdict
 from celery.concurrency.base import Handling, Job
 from celery.utils.log import get_logger
-from celery.wire.protocol import header_time
+from celery.worker.facts import RequestFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from celery.app.base import Celery
+    from celery.app.einfo import ExceptionInfo
     from celery.app.task import Task
     from celery.brokers.base import Receiver
     from celery.worker.handover import Message
@@ -59,11 +59,11 @@ BACKLOG = 4096
 _STORE_PAUSES = (0.1, 5.0)
 
 
-class Request:
-    """A delivery that runs here (API-042)."""
+class Request(RequestFacts):
+    """A delivery that runs here (API-042). Tasks may bring a subclass (`celery.worker.watching`)."""
 
     __slots__ = (
-        "_app", "acks_late", "delivery", "handling", "headers", "hostname", "job", "pid", "settled_start", "started_at",
+        "acks_late", "app", "delivery", "handling", "headers", "hostname", "job", "pid", "settled_start", "started_at",
         "task",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ class Request:
         handling: Handling,
         job: Job,
     ) -> None:
-        self._app = app
+        self.app = app
         self.hostname = hostname
         self.delivery = delivery
         self.headers = headers
@@ -92,84 +92,9 @@ class Request:
         self.settled_start = False
 
     @property
-    def id(self) -> str:
-        """Task id."""
-        return self.headers["id"]  # type: ignore[no-any-return]  # checked when it was decided on
-
-    task_id = id  # noqa: A003 - the property above is meant
-
-    @property
-    def type(self) -> str:
-        """Name of the registered task."""
-        return self.task.name
-
-    @property
-    def name(self) -> str:
-        """The name to show."""
-        return self.headers["shadow"] or self.task.name
-
-    task_name = name
-
-    @property
-    def root_id(self) -> str | None:
-        """First task of the workflow."""
-        return self.headers["root_id"]  # type: ignore[no-any-return]  # as sent
-
-    @property
-    def parent_id(self) -> str | None:
-        """The task that sent it."""
-        return self.headers["parent_id"]  # type: ignore[no-any-return]  # as sent
-
-    @property
-    def argsrepr(self) -> str:
-        """Arguments, for people."""
-        return self.headers.get("argsrepr") or ""
-
-    @property
-    def kwargsrepr(self) -> str:
-        """Keyword arguments, for people."""
-        return self.headers.get("kwargsrepr") or ""
-
-    @property
-    def reply_to(self) -> str | None:
-        """The sender's reply queue."""
-        return self.delivery.envelope.properties.get("reply_to")
-
-    @property
-    def correlation_id(self) -> str | None:
-        """As sent."""
-        return self.delivery.envelope.properties.get("correlation_id")
-
-    @property
-    def delivery_info(self) -> dict[str, Any]:
-        """exchange, routing_key, priority, redelivered."""
-        return self.job.delivery_info
-
-    @property
-    def eta(self) -> datetime | None:
-        """Not before; aware."""
-        return header_time(self.headers, "eta")
-
-    @property
-    def expires(self) -> datetime | None:
-        """Not after; aware."""
-        return header_time(self.headers, "expires")
-
-    @property
-    def stamps(self) -> dict[str, Any]:
-        """Stamps."""
-        return self.headers.get("stamps") or {}
-
-    @property
     def acknowledged(self) -> bool:
         """Whether the broker has let go of the message."""
         return self.settled_start
-
-    @property
-    def ignores_result(self) -> bool:
-        """Whether its result is unwanted."""
-        wanted = self.headers["ignore_result"]
-        return bool(self.task.ignore_result if wanted is None else wanted)
 
     def context(self) -> Context:
         """A request as the task would see it, without arguments: for results and signals of the main process."""
@@ -195,6 +120,39 @@ class Request:
             "delivery_info": self.delivery_info,
             "worker_pid": self.pid,
         }
+
+    # -- hooks, for subclasses; called on the side thread
+
+    def on_accepted(self, pid: int | None, time_accepted: float) -> None:
+        """It has started.
+
+        Args:
+            pid: of the child; None for an attempt that was over before a tick found it.
+            time_accepted: unix seconds.
+        """
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A time limit of so many seconds was up. The soft one is told of when the attempt has ended."""
+
+    def on_success(self, failed__retval__runtime: tuple[bool, Any, float], **_: Any) -> None:
+        """The attempt is over; of one that failed, this calls `on_failure`.
+
+        Args:
+            failed__retval__runtime: whether it failed; the repr of its value, or its ExceptionInfo; seconds.
+        """
+        failed, value, _runtime = failed__retval__runtime
+        if failed:
+            self.on_failure(value, return_ok=True)
+
+    def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:  # noqa: ARG002 - in Celery's signature
+        """The attempt failed, or asked for a retry; of the latter, this calls `on_retry`."""
+        if isinstance(exc_info.exception, exceptions.Retry):
+            self.on_retry(exc_info)
+
+    def on_retry(self, exc_info: ExceptionInfo) -> None:
+        """The attempt asked for a retry."""
+
+    # -- what the table says
 
     def verdict(self, outcome: Outcome) -> Verdict:
         """What the broker is told at the end; see the table above."""
@@ -230,9 +188,6 @@ def _chosen(own: bool | None, umbrella: bool | None) -> bool:
 class MessageRequest(Request):
     """A request that a strategy of a task makes of a message (`celery.worker.handover`), which then answers for it."""
 
-    #: Times of a decoded message are aware.
-    utc = True
-
     def __init__(
         self,
         message: Message,
@@ -248,44 +203,21 @@ class MessageRequest(Request):
         job = Job(0, message.delivery.envelope, message.delivery_info)
         handling = Handling(task.name, task.is_async)
         super().__init__(app, hostname, message.delivery, dict(message.headers), task, handling, job)
-        self.message = message
-        self._payload: list[Any] = message.payload
+        self._message = message
         self._on_ack = on_ack or message.ack_log_error
         self._on_reject = on_reject or message.reject_log_error
         self._errors = connection_errors
 
     @property
     def acknowledged(self) -> bool:
-        return self.message.acknowledged
+        return self._message.acknowledged
 
     @property
-    def args(self) -> Any:
-        """Arguments."""
-        return self._payload[0]
+    def message(self) -> Message:
+        return self._message
 
-    @property
-    def kwargs(self) -> Any:
-        """Keyword arguments."""
-        return self._payload[1]
-
-    @property
-    def ignore_result(self) -> bool:
-        """Whether its result is unwanted."""
-        return self.ignores_result
-
-    @property
-    def request_dict(self) -> dict[str, Any]:
-        """What `Context` is made of: headers, what follows, where it came from."""
-        return {
-            **self.headers,
-            **self._payload[2],
-            "args": self.args,
-            "kwargs": self.kwargs,
-            "delivery_info": self.delivery_info,
-            "hostname": self.hostname,
-            "reply_to": self.reply_to,
-            "correlation_id": self.correlation_id,
-        }
+    def read(self) -> Sequence[Any]:
+        return self._message.payload
 
     def acknowledge(self) -> None:
         """Tell the broker that the message is done with."""

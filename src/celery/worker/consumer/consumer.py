@@ -30,6 +30,7 @@ from celery.worker import request as requests
 from celery.worker.handover import Handover
 from celery.worker.request import Request, Settler, record_of
 from celery.worker.strategy import Action, Decision, Strategy
+from celery.worker.watching import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,7 @@ class Consumer:
         self.receiver: Receiver | None = None
         self.connected = asyncio.Event()
         self.handover = Handover(self)
+        self.watching = Watching(self.app, worker.hook_soon)
         self._orphans = _Orphans()
         self._last_job = 0
         self._more = asyncio.Event()
@@ -265,7 +267,8 @@ class Consumer:
         handling = decision.handling
         limits = (handling.soft_limit, handling.hard_limit) if handling.is_async else None
         job = Job(self._last_job, delivery.envelope, info, aftermath, limits if limits != (None, None) else None)
-        request = Request(self.app, self.hostname, delivery, dict(decision.headers), decision.task, handling, job)
+        make = self.watching.class_of(decision.task.name)
+        request = make(self.app, self.hostname, delivery, dict(decision.headers), decision.task, handling, job)
         self.requests[job.number] = request
         self.worker.state.total[request.type] += 1
         if task_logger.isEnabledFor(20):
@@ -373,6 +376,8 @@ class Consumer:
             if request is None:
                 self.handover.pool.finished(outcome)
                 continue
+            if request in self.watching:
+                self.watching.finished(request, outcome)
             settlement = Settlement(
                 request.delivery, request.verdict(outcome), follow=outcome.follow, results=outcome.writes,
                 reason=outcome.summary, after_start=request.settled_start,
@@ -394,6 +399,8 @@ class Consumer:
             request.started_at, request.pid = since, pid
             if request.job.aftermath is not None:
                 continue
+            if request in self.watching:
+                self.watching.started(request, pid, since)
             if not request.acks_late and not self._orphans.has(request):
                 request.settled_start = True
                 self.settler.settlement(request.delivery, Verdict.START)
@@ -428,6 +435,8 @@ class Consumer:
             logger.error("Task %s[%s]: its process died: %s", request.name, request.id, loss.detail)
             error = ("WorkerLostError", [f"Worker exited prematurely: {loss.detail} Job: {job}."])
             requeue = request.requeues_loss
+        if request in self.watching:
+            self.watching.lost(request, loss, given_back=requeue)
         if requeue:
             self._give_back(request, loss)
             return

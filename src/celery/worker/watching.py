@@ -1,0 +1,129 @@
+"""Requests of classes that tasks bring: `Task.Request`, a subclass of `Request` or its import path (API-042).
+
+Rules
+    1. Such a request is told what becomes of its attempt, by the hooks of `Request`: on the side thread, in order, and
+       without the worker waiting for it. What a hook raises is logged.
+    2. Hooks watch. The attempt's result, its events and its acknowledgement are the worker's business, whatever a hook
+       does or leaves: Celery's own hooks do this work, so that there `super()` must be called.
+    3. Of other methods of Celery's requests, those that would replace what the worker does (`execute_using_pool`,
+       `acknowledge`, ...), nobody calls one. A class that defines one is warned of when the worker starts.
+
+The value is told as its repr, as Celery does (as nothing where the log level is above INFO: nobody has made one); an
+exception is the one in the stored record or, when the worker's main process stores none, a plain one with its repr.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import exceptions, states
+from celery.app.einfo import ExceptionInfo
+from celery.app.task import Task
+from celery.utils.imports import symbol_by_name
+from celery.utils.log import get_logger
+from celery.worker.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery.app.base import Celery
+    from celery.app.outcome import Outcome
+    from celery.concurrency.base import Lost
+
+logger = get_logger(__name__)
+
+#: Rule 3.
+_NEVER_CALLED = (
+    "acknowledge", "cancel", "execute", "execute_using_pool", "maybe_expire", "reject", "revoked", "send_event",
+    "terminate",
+)  # fmt: skip
+#: What a task raises to end so.
+_ASKED: dict[str, Callable[[str], BaseException]] = {
+    states.RETRY: exceptions.Retry,
+    states.REJECTED: exceptions.Reject,
+    states.IGNORED: exceptions.Ignore,
+}
+
+
+class Watching:
+    """The request classes of tasks, and their hooks."""
+
+    def __init__(self, app: Celery, hook: Callable[..., None]) -> None:
+        """Look the classes up.
+
+        Args:
+            app: with its tasks.
+            hook: runs a function on the side thread, soon.
+
+        Raises:
+            ImproperlyConfigured: a task's `Request` is no subclass of `celery.worker.request.Request`.
+        """
+        self._app = app
+        self._hook = hook
+        self._classes = {name: _request_class(task) for name, task in app.tasks.items() if task.Request != Task.Request}
+
+    def class_of(self, task_name: str) -> type[Request]:
+        """What requests of a task are made of."""
+        return self._classes.get(task_name, Request)
+
+    def __contains__(self, request: Request) -> bool:
+        return type(request) is not Request
+
+    def started(self, request: Request, pid: int, since: float) -> None:
+        """A tick found it running."""
+        self._hook(request.on_accepted, pid, since)
+
+    def finished(self, request: Request, outcome: Outcome) -> None:
+        """The attempt is over; so is what followed one that was killed, or lost."""
+        aftermath = request.job.aftermath
+        if aftermath is None and request.started_at is None:
+            self._hook(request.on_accepted, None, outcome.started)
+        if aftermath is None or aftermath[0] != "TimeLimitExceeded":
+            self._hook(self._tell_end, request, outcome)
+
+    def lost(self, request: Request, loss: Lost, *, given_back: bool) -> None:
+        """The attempt has no outcome."""
+        if loss.reason == "time-limit":
+            self._hook(request.on_timeout, False, loss.limit)
+        elif given_back:
+            self._hook(request.on_failure, ExceptionInfo(exceptions.WorkerLostError(loss.detail)))
+
+    def _tell_end(self, request: Request, outcome: Outcome) -> None:
+        soft = request.handling.soft_limit
+        if soft is not None and outcome.runtime >= soft:
+            request.on_timeout(True, soft)
+        failed = outcome.state != states.SUCCESS
+        value = self._einfo(request, outcome) if failed else outcome.summary
+        request.on_success((failed, value, outcome.runtime))
+
+    def _einfo(self, request: Request, outcome: Outcome) -> ExceptionInfo:
+        einfo = ExceptionInfo(self._exception(request, outcome))
+        einfo.traceback = outcome.traceback or einfo.traceback
+        return einfo
+
+    def _exception(self, request: Request, outcome: Outcome) -> BaseException:
+        asked = _ASKED.get(outcome.state)
+        if asked is not None:
+            return asked(outcome.summary)
+        for write in outcome.writes:
+            if write.task_id == request.id:
+                found: BaseException = self._app.backend.decode_result(write.payload)["result"]
+                return found
+        return Exception(outcome.summary)
+
+
+def _request_class(task: Task[..., Any]) -> type[Request]:
+    found = symbol_by_name(task.Request)
+    if not (isinstance(found, type) and issubclass(found, Request)):
+        raise exceptions.ImproperlyConfigured(
+            f"Request of task {task.name} is {found!r}; it must be a subclass of celery.worker.request.Request, or its "
+            "import path."
+        )
+    above = set(Request.__mro__)
+    ours = [name for name in _NEVER_CALLED if any(name in cls.__dict__ for cls in found.__mro__ if cls not in above)]
+    if ours:
+        logger.warning(
+            "Request class %s of task %s defines %s, which is never called: this worker does that work itself.",
+            found.__qualname__, task.name, ", ".join(ours),
+        )  # fmt: skip
+    return found
