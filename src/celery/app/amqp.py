@@ -174,11 +174,26 @@ class AMQP:
         """Producers of kombu for the broker."""
         return self.app.producer_pool
 
+    BrokerConnection, publisher_pool = Connection, producer_pool
+
     def TaskConsumer(self, channel: Any, queues: Any = None, accept: Any = None, **options: Any) -> Any:  # noqa: N802 - the documented name
         """A kombu consumer of these queues, or of those that a worker would consume."""
         found = list((self.queues.consume_from if queues is None else self.Queues(queues)).values())
         accept = self.app.conf.accept_content if accept is None else accept
         return self.app._load("celery.app.bridge:consumer")(channel, found, accept=accept, **options)
+
+    def as_task_v2(self, task_id: str, name: str, *call: Any, **options: Any) -> task_message:
+        """A message of protocol 2, of (task_id, name, args, kwargs, **options)."""
+        return self._by_hand(as_task_v2, task_id, name, *call, **options)
+
+    def as_task_v1(self, task_id: str, name: str, *call: Any, **options: Any) -> task_message:
+        """A message of protocol 1, of the same."""
+        return self._by_hand(as_task_v1, task_id, name, *call, **options)
+
+    @property
+    def utc(self) -> bool:
+        """Whether times in messages are in UTC (`enable_utc`)."""
+        return bool(self.app.conf.enable_utc)
 
     @property
     def task_protocols(self) -> dict[int, Any]:

@@ -116,6 +116,8 @@ def test_a_message_made_by_hand_is_like_another(app, protocol):
     app.send_task("t", (1,), {"k": 2}, task_id="i", argsrepr="(1,)", ignore_result=True)
     made = app.amqp.create_task_message("i", "t", (1,), {"k": 2}, ignore_result=True)
     assert made.properties["correlation_id"] == "i"
+    make = {1: app.amqp.as_task_v1, 2: app.amqp.as_task_v2}[protocol]
+    assert make("i", "t", (1,), {"k": 2}, ignore_result=True) == made
     with app.producer_or_acquire() as producer:
         app.amqp.send_task_message(producer, "t", made)
     app.amqp.send_task_message(None, "t", made)
@@ -136,4 +138,6 @@ def test_kombus_classes_are_at_hand(app):
     assert app.amqp.Connection is kombu.Connection
     assert app.amqp.Producer is kombu.Producer
     assert app.amqp.Consumer is kombu.Consumer
-    assert app.amqp.producer_pool is app.producer_pool
+    assert app.amqp.producer_pool is app.amqp.publisher_pool is app.producer_pool
+    assert app.amqp.BrokerConnection is kombu.Connection
+    assert app.amqp.utc is app.conf.enable_utc
