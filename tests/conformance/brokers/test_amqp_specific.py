@@ -237,6 +237,7 @@ async def test_a_delayed_message_comes_from_its_queue_again_without_traces(rabbi
         assert (got.exchange, got.routing_key, got.failures, got.redelivered) == ("", queue.name, 0, False)
         await settle(receiver, [got], Verdict.REQUEUE)
         (got,) = await take(receiver, 1)
+        assert got.redelivered
         assert got.envelope.headers.keys() == {"task", "id"}
         await settle(receiver, [got])
 

@@ -210,9 +210,9 @@ async def test_a_requeued_message_is_last(bench):
         order = []
         for _ in range(2):
             (got,) = await take(receiver, 1, limit=1)
-            order += ids([got])
+            order += [(*ids([got]), got.redelivered, got.failures)]
             await settle(receiver, [got])
-        assert order == ["b", "a"]
+        assert order == [("b", False, 0), ("a", True, 0)]
 
 
 async def test_a_delayed_message_comes_at_its_time_and_not_before(bench):

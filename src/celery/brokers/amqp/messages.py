@@ -4,6 +4,7 @@ What a message carries for us alone
     x-delivery-count   how often it was handed out and its process died (quorum queues count for themselves)
     x-celery-until     when a delayed message is due, as unix seconds: the ladder knows whole seconds only, whoever
                        receives it waits out the rest
+    redelivered        true: it was sent again to the end of its queue, which the server cannot know
 
 Delay ladder (wire.md 2.5): a routing key begins with the delay in seconds as 28 binary digits, dot by dot. Peers put
 the original key behind them; we come from a queue and go back to it, so ours is `celery-queue.<queue>`, which only
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 DELIVERY_COUNT = "x-delivery-count"
 UNTIL = "x-celery-until"
+REDELIVERED = "redelivered"
 
 LEVELS = 28
 #: The longest delay, in seconds, that the digits can say.
@@ -63,6 +65,14 @@ def failures_of(headers: Mapping[str, Any]) -> int:
     """How often the message was handed out in vain."""
     count = headers.get(DELIVERY_COUNT)
     return count if isinstance(count, int) and count > 0 else 0
+
+
+def take_mark(headers: dict[str, Any]) -> bool:
+    """Whether the message was sent again by a worker that gave it back; the mark is taken off."""
+    if headers.get(REDELIVERED) is not True:
+        return False
+    del headers[REDELIVERED]
+    return True
 
 
 def due_time(headers: Mapping[str, Any]) -> float | None:

@@ -11,7 +11,7 @@ What becomes of a verdict
     RETURN   rejected with requeue: back to its place, marked redelivered
     LOST     sent again with a higher x-delivery-count, confirmed, then acknowledged; quorum queues count by themselves,
              there it is RETURN
-    REQUEUE  sent again to the end of its queue, confirmed, then acknowledged
+    REQUEUE  sent again to the end of its queue, marked redelivered, confirmed, then acknowledged
     DELAY    sent again through the delay ladder, confirmed, then acknowledged; what is less than a second is waited
              out by the receiver that gets it, while the message counts in its prefetch
     DEAD     rejected without requeue, so that the queue's dead-letter exchange gets it
@@ -295,13 +295,14 @@ class Receiver(base.Receiver):
         envelope = messages.envelope_of(event.properties, event.body)
         exchange, routing_key = messages.origin_of(event.exchange, event.routing_key)
         failures = messages.failures_of(envelope.headers)
+        given_back = messages.take_mark(envelope.headers)
         delivery = base.Delivery(
             envelope,
             None if queue.no_ack else Receipt(self._stream, event.delivery_tag),
             queue.name,
             exchange,
             routing_key,
-            event.redelivered or failures > 0,
+            event.redelivered or given_back or failures > 0,
             failures,
         )
         until = messages.due_time(envelope.headers)
@@ -350,7 +351,8 @@ class Receiver(base.Receiver):
             case Verdict.DELAY:
                 self._delay(tag, settlement, back)
             case Verdict.REQUEUE:
-                back.append((tag, Return(messages.again(delivery.envelope), delivery.queue)))
+                mark = {messages.REDELIVERED: True}
+                back.append((tag, Return(messages.again(delivery.envelope, **mark), delivery.queue)))
             case Verdict.LOST if delivery.queue not in self._quorum:
                 count = {messages.DELIVERY_COUNT: delivery.failures + 1}
                 back.append((tag, Return(messages.again(delivery.envelope, **count), delivery.queue)))
