@@ -185,14 +185,17 @@ class schedule(BaseSchedule):  # noqa: N801, PLW1641 - the documented name; comp
 
     def _end_after(self, last: datetime) -> datetime:
         interval = self._interval()
-        if self.relative and interval >= timedelta(days=1):
-            # Adding to an aware time goes by the calendar, in which no day is longer than another.
-            return delta_resolution(last + interval, interval)
         end = last.astimezone(UTC) + interval
-        return delta_resolution(end.astimezone(self.tz), interval) if self.relative else end
+        if not self.relative or interval < timedelta(seconds=1):
+            return end
+        if interval >= timedelta(days=1):
+            # Adding to an aware time goes by the calendar, in which no day is longer than another.
+            end = last + interval
+        return delta_resolution(end.astimezone(self.tz), interval).replace(microsecond=0)
 
     def is_due(self, last_run_at: datetime) -> tuple[bool, float]:
-        """Whether to run now, and the seconds until to ask again: the interval, if so."""
+        if self.relative:
+            return self._due_since(last_run_at)
         seconds = self.remaining_estimate(last_run_at).total_seconds()
         return schedstate(False, seconds) if seconds > 0 else schedstate(True, self.seconds)
 
@@ -448,7 +451,7 @@ class crontab(BaseSchedule):  # noqa: N801, PLW1641 - the documented name; compa
         return min(self._first_shown(moment, offset) for offset in offsets)
 
     def _first_shown(self, moment: datetime, offset: timedelta) -> datetime:
-        """The moment after ``moment`` that shows the smallest reading after that of a clock with this offset."""
+        """The moment after ``moment`` that shows the first match after what a clock with this offset shows."""
         return next(
             run
             for reading in self._readings_after((moment + offset).replace(tzinfo=None))
