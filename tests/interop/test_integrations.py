@@ -1,11 +1,14 @@
 """Packages that extend or watch Celery do so with us: their own released versions, in an environment of their own."""
 
+import gzip
 import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -47,9 +50,9 @@ def python(tmp_path_factory):
 def project(python, tmp_path):
     """Run a project's worker and its client; gives what the client printed, and what the project's processes told."""
 
-    def work(name):
+    def work(name, **variables):
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("CELERY", "PYTHON"))}
-        environment = {**inherited, "PYTHONPATH": str(HERE / "integrations"), "PROJECT": str(tmp_path)}
+        environment = {**inherited, "PYTHONPATH": str(HERE / "integrations"), "PROJECT": str(tmp_path), **variables}
         options = {"env": environment, "cwd": tmp_path}
         with (tmp_path / "log").open("wb") as log:
             command = [python, "-m", "celery", "-A", name, "worker", "-c", "2"]
@@ -97,15 +100,40 @@ def test_opentelemetry_follows_tasks_from_the_call_to_their_end(project):
     ]  # fmt: skip
 
 
+@pytest.fixture
+def sentry():
+    """The address of a server that takes what Sentry's SDK sends, and the items that have come."""
+    items = []
+
+    class Store(BaseHTTPRequestHandler):
+        def do_POST(self):
+            envelope = self.rfile.read(int(self.headers["Content-Length"]))
+            lines = gzip.decompress(envelope).splitlines()
+            items.extend((json.loads(lines[at])["type"], json.loads(lines[at + 1])) for at in range(1, len(lines), 2))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Not to be printed."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Store) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://key@127.0.0.1:{server.server_port}/1", items
+        server.shutdown()
+        thread.join()
+
+
 @pytest.mark.skipif(importlib.util.find_spec("celery.beat") is None, reason="Sentry asks for celery.beat")
-def test_sentry_is_told_of_tasks_and_of_what_they_raise(project):
-    printed, told = project("events")
-    good, bad = json.loads(printed)
-    (client,) = (each for each in told if each["name"] == "client")
-    assert {each["trace"] for each in told} == {client["trace"]}
-    found = {(each["type"], each["task"]): each for each in told if each is not client}
+def test_sentry_is_told_of_tasks_and_of_what_they_raise(project, sentry):
+    address, items = sentry
+    good, bad = json.loads(project("events", PROJECT_SENTRY=address)[0])
+    told = [(kind, each, each["contexts"]["trace"]) for kind, each in items if kind in ("event", "transaction")]
+    (client,) = (trace for _, each, trace in told if each["transaction"] == "client")
+    assert {trace["trace_id"] for *_, trace in told} == {client["trace_id"]}
+    found = {(kind, each["tags"]["celery_task_id"]): each for kind, each, trace in told if trace is not client}
     assert set(found) == {("transaction", good), ("transaction", bad), ("event", bad)}
-    assert found["transaction", good]["status"] == "ok"
-    assert found["transaction", good]["spans"] == ["queue.process"]
-    assert found["transaction", bad]["status"] == "internal_error"
-    assert found["event", bad]["errors"] == ["KeyError"]
+    assert found["transaction", good]["contexts"]["trace"]["status"] == "ok"
+    assert [span["op"] for span in found["transaction", good]["spans"]] == ["queue.process"]
+    assert found["transaction", bad]["contexts"]["trace"]["status"] == "internal_error"
+    assert [error["type"] for error in found["event", bad]["exception"]["values"]] == ["KeyError"]

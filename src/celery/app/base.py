@@ -76,7 +76,7 @@ class Celery:
     control_cls: Any = "celery.app.control:Control"
     task_cls: Any = "celery.app.task:Task"
     registry_cls: Any = TaskRegistry
-    builtin_fixups: Any = frozenset({"celery.fixups.django:fixup"})
+    builtin_fixups: Any = frozenset({"celery.fixups.django:fixup", "celery.fixups.sentry:fixup"})
 
     IS_WINDOWS = sys.platform == "win32"
     IS_macOS = sys.platform == "darwin"
