@@ -15,8 +15,8 @@ from celery.result import ResultSet
 
 #: For everything that a test awaits, in seconds.
 SOON = 20.0
-#: How late nineteen of twenty coroutines may wake on a busy machine, in seconds; one blocking call would do it to all.
-LATE = 0.02
+#: How late half of the coroutines may wake on a busy machine, in seconds; one blocking call would do it to most.
+LATE = 0.01
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_two_hundred_requests_at_once_do_not_block_the_loop(shared, echo):
 
     answers, late = asyncio.run(serve())
     assert answers == list(range(200))
-    assert sorted(late)[len(late) * 19 // 20] < LATE
+    assert sorted(late)[len(late) // 2] < LATE
 
 
 def test_coroutines_have_the_options_of_other_callers(shared, echo):

@@ -193,10 +193,11 @@ class TestAsking:
         assert fleet.wait_for(lambda tasks: not tasks, "active") == []
 
     def test_registered_tasks_and_their_attributes(self, fleet):
-        assert fleet.ask("registered") == ["w.add [rate_limit=9/m]", "w.sleep"]
-        assert fleet.ask("registered", taskinfoitems=["max_retries", "_app", "nothing"]) == [
-            "w.add [max_retries=3]", "w.sleep [max_retries=3]",
-        ]  # fmt: skip
+        # A worker in this process knows the tasks that other tests have shared, too.
+        assert {"w.add [rate_limit=9/m]", "w.sleep"} <= set(fleet.ask("registered"))
+        chosen = fleet.ask("registered", taskinfoitems=["max_retries", "_app", "nothing"])
+        assert {"w.add [max_retries=3]", "w.sleep [max_retries=3]"} <= set(chosen)
+        assert "_app" not in str(chosen)
         assert "celery.backend_cleanup" in str(fleet.ask("dump_tasks", builtins=True))
 
     def test_stats(self, fleet):

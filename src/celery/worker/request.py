@@ -219,6 +219,9 @@ class MessageRequest(Request):
     def read(self) -> Sequence[Any]:
         return self._message.payload
 
+    #: Where packages of others look for arguments and what follows (celery-batches).
+    _payload = property(read)
+
     def acknowledge(self) -> None:
         """Tell the broker that the message is done with."""
         if not self.acknowledged:

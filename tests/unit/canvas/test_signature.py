@@ -189,7 +189,7 @@ def test_calling_sends_the_merged_call(add, sent):
     result = add.s(2).set(queue="slow", priority=3).apply_async((1,), {"z": 3}, shadow="plus")
     (message,) = sent
     assert message["id"] == result.id
-    assert message["body"][:2] == [[1, 2], {"z": 3}]
+    assert message["body"][:2] == ([1, 2], {"z": 3})
     assert (message["routing_key"], message["shadow"], message["task"]) == ("slow", "plus", "w.add")
 
 
