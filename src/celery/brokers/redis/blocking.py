@@ -124,7 +124,7 @@ class Connection:
         return reply
 
     def _readable(self) -> bool:
-        """Whether something can be read now. Asking is a hundred times quicker than the shortest read with a time-out."""
+        """Whether something can be read now. Asking takes a hundredth of the shortest read with a time-out."""
         assert self._socket is not None
         pending = getattr(self._socket, "pending", None)  # of TLS: read from the network, not yet by us
         return bool(pending is not None and pending()) or bool(select.select((self._socket,), (), (), 0)[0])
