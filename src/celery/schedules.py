@@ -25,8 +25,6 @@ Rules
        latter for an hour, and then calls every crontab due all the time for another.)
     6. The zone, the time and the deadline are the application's. A schedule that was given none asks the current
        application; without any, it is in UTC.
-
-Nothing here reads a configuration or imports the application: both come by argument.
 """
 
 from __future__ import annotations
@@ -54,8 +52,7 @@ __all__ = ("ParseException", "crontab", "crontab_parser", "maybe_schedule", "sch
 Cronspec = int | str | Iterable[int]
 
 MONTHS = {name: n for n, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1)}
-#: Days of each month in a leap year.
-LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+LEAP_YEAR = 2000
 
 
 class schedstate(NamedTuple):  # noqa: N801 - the documented name
@@ -155,8 +152,7 @@ class schedule(BaseSchedule):  # noqa: N801, PLW1641 - the documented name; comp
     Args:
         run_every: The interval, a timedelta or seconds.
         relative: Let intervals end where their unit begins (rule 3).
-        nowfun: See `BaseSchedule`.
-        app: See `BaseSchedule`.
+        nowfun, app: See `BaseSchedule`.
 
     Raises:
         TypeError: The interval is neither.
@@ -219,9 +215,7 @@ class schedule(BaseSchedule):  # noqa: N801, PLW1641 - the documented name; comp
         return f"<freq: {self.human_seconds}>"
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, schedule):
-            return bool(self.run_every == other.run_every)
-        return bool(self.run_every == other)
+        return bool(self.run_every == getattr(other, "run_every", other))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.run_every, self.relative, self.nowfun)
@@ -273,7 +267,9 @@ class crontab_parser:  # noqa: N801 - the documented name
             return numbers
         if span != "*" and "-" not in span:
             raise ValueError(f"{part!r} has a step but no range; write {span}-{self.max_}/{step}")
-        return numbers[:: self._step(step)]
+        if not step or step.startswith("-"):
+            raise ParseException("the step after a slash must be a positive number")
+        return numbers[:: int(step)]
 
     def _span(self, span: str) -> list[int]:
         """The values of a range, in the order in which steps count them."""
@@ -295,15 +291,6 @@ class crontab_parser:  # noqa: N801 - the documented name
             number = _named(word)
         if not self.min_ <= number <= self.max_:
             raise ValueError(f"{number} is not in the range {self.min_}-{self.max_}")
-        return number
-
-    @staticmethod
-    def _step(step: str) -> int:
-        if not step or step.startswith("-"):
-            raise ParseException("the step after a slash must be a positive number")
-        number = int(step)
-        if number == 0:
-            raise ValueError("a step cannot be zero")
         return number
 
 
@@ -342,12 +329,6 @@ class crontab(BaseSchedule):  # noqa: N801, PLW1641 - the documented name; compa
         TypeError: A field is none of these.
     """
 
-    minute: set[int]
-    hour: set[int]
-    day_of_week: set[int]
-    day_of_month: set[int]
-    month_of_year: set[int]
-
     def __init__(
         self,
         minute: Cronspec = "*",
@@ -368,7 +349,7 @@ class crontab(BaseSchedule):  # noqa: N801, PLW1641 - the documented name; compa
         self.day_of_week = _numbers("day_of_week", self._orig_day_of_week, 7)
         self.day_of_month = _numbers("day_of_month", self._orig_day_of_month, 31, 1)
         self.month_of_year = _numbers("month_of_year", self._orig_month_of_year, 12, 1)
-        if min(self.day_of_month) > max(LONGEST[month - 1] for month in self.month_of_year):
+        if min(self.day_of_month) > max(monthrange(LEAP_YEAR, month)[1] for month in self.month_of_year):
             raise ValueError(
                 f"This crontab would never run: no month in month_of_year={month_of_year!r} has a day in "
                 f"day_of_month={day_of_month!r}."
@@ -437,10 +418,18 @@ class crontab(BaseSchedule):  # noqa: N801, PLW1641 - the documented name; compa
             yield reading
 
     def _once_after(self, moment: datetime) -> datetime:
-        """At some hours: each matching reading once, where fold 0 puts it."""
-        readings = self._readings_after(_reading(moment.astimezone(self.tz)))
-        runs = (reading.replace(tzinfo=self.tz).astimezone(UTC) for reading in readings)
-        return next(run for run in runs if run > moment)
+        """At some hours: each matching reading once, where fold 0 puts it; that is late if it is skipped."""
+        # Before clocks were put forward, if that was today: what was skipped then may still be to run.
+        offset = min(_offset((moment - timedelta(days=days)).astimezone(self.tz)) for days in (0, 1))
+        soonest = datetime.max.replace(tzinfo=UTC)
+        for reading in self._readings_after((moment + offset).replace(tzinfo=None)):
+            run = reading.replace(tzinfo=self.tz).astimezone(UTC)
+            if moment < run < soonest:
+                soonest = run
+            # While a skipped one is late, readings that are shown meanwhile come before it.
+            if run >= soonest and _reading(run.astimezone(self.tz)) == reading:
+                return soonest
+        raise AssertionError("readings do not end")
 
     def _shown_after(self, moment: datetime) -> datetime:
         """In every hour: each moment at which the clock shows a matching reading.
@@ -610,11 +599,13 @@ class solar(BaseSchedule):  # noqa: N801, PLW1641 - the documented name; compare
         start = ephem.Date(moment.astimezone(UTC).replace(tzinfo=None))
         for _ in range(self.max_search_days):
             try:
-                return _in_utc(getattr(place, method)(sun, start=start, **options))
+                start = getattr(place, method)(sun, start=start, **options)
+                break
             except ephem.CircumpolarError:
                 # Nothing before the sun is lowest; go on just after.
                 start = ephem.Date(place.next_antitransit(sun, start=start) + ephem.minute)
-        return _in_utc(start)
+        found: datetime = start.datetime()
+        return found.replace(tzinfo=UTC)
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
         now = self.maybe_make_aware(self.now()).astimezone(UTC)
@@ -633,11 +624,6 @@ class solar(BaseSchedule):  # noqa: N801, PLW1641 - the documented name; compare
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.event, self.lat, self.lon), {"nowfun": self.nowfun}
-
-
-def _in_utc(ephem_date: Any) -> datetime:
-    moment: datetime = ephem_date.datetime()
-    return moment.replace(tzinfo=UTC)
 
 
 def maybe_schedule(s: Any, relative: bool = False, app: Celery | None = None) -> Any:
