@@ -64,3 +64,8 @@ def test_an_application_sends_its_first_task_on_redis_without_heavy_modules(redi
     # msgspec's C module imports typing_extensions, and that inspect.
     assert modules & NEVER <= {"inspect"}
     assert len(modules) <= FIRST_DELAY, sorted(modules)
+
+
+def test_a_worker_starts_without_what_only_some_need():
+    modules = modules_loaded_by("import celery.apps.worker, celery.concurrency.prefork, celery.worker.consumer")
+    assert not modules & {"kombu", "redis", "sqlalchemy", "multiprocessing"}

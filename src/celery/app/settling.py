@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from celery.exceptions import OperationalError
+from celery import exceptions
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _insist(
         try:
             action()
         except Exception as exc:
-            if not isinstance(exc, OperationalError) and not mends(exc):
+            if not isinstance(exc, exceptions.OperationalError) and not mends(exc):
                 logger.exception("Task %s[%s]: %s is lost", attempt.request.task, attempt.request.id, what)
                 return
             logger.error(  # noqa: TRY400 - the reason is the text

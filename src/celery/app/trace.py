@@ -30,7 +30,7 @@ from celery.app.attempt import task_has_custom as task_has_custom  # noqa: PLC04
 from celery.app.context import Context, custom_headers
 from celery.app.einfo import ExceptionInfo
 from celery.app.outcome import Disposition, Outbox, Outcome
-from celery.exceptions import EncodeError, Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.log import get_logger
 from celery.utils.saferepr import saferepr
 from celery.wire.protocol import next_step, read_task
@@ -57,9 +57,6 @@ LOG_INTERNAL_ERROR = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
 LOG_IGNORED = "Task %(name)s[%(id)s] %(description)s"
 LOG_REJECTED = "Task %(name)s[%(id)s] %(exc)s"
 LOG_RETRY = "Task %(name)s[%(id)s] retry: %(exc)s"
-
-#: States in which nothing is stored.
-IGNORE_STATES = frozenset({states.IGNORED, states.RETRY, states.REJECTED})
 
 
 class Tracer:
@@ -402,7 +399,7 @@ class Tracer:
             backend: Backend = self.app.backend
             try:
                 outcome.writes = [backend.prepare_write(task_id, exc, states.FAILURE, einfo.traceback, request)]
-            except EncodeError:
+            except exceptions.EncodeError:
                 logger.exception("The failure of %s cannot be stored", task_id)
         return outcome
 
@@ -423,9 +420,10 @@ class Tracer:
             )
         _log(attempt, logging.CRITICAL, LOG_INTERNAL_ERROR, einfo, description="INTERNAL ERROR", exc=saferepr(error))
         if not attempt.outcome.writes and attempt.outcome.state == states.FAILURE and request.id:
+            unstorable = exceptions.EncodeError(repr(error))
             backend: Backend = task.backend
             attempt.outcome.writes.append(
-                backend.prepare_write(request.id, EncodeError(repr(error)), states.FAILURE, einfo.traceback, request)
+                backend.prepare_write(request.id, unstorable, states.FAILURE, einfo.traceback, request)
             )
 
 

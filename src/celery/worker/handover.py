@@ -150,7 +150,6 @@ class Entry:
 class Handover:
     """The consumer, as strategies that tasks bring see it."""
 
-    connection_errors = (exceptions.OperationalError, OSError)
     #: Who would be told of events.
     event_dispatcher = None
 
@@ -166,6 +165,11 @@ class Handover:
         self._held: set[Message] = set()
         #: Messages that handlers are at work on.
         self._handling = 0
+
+    @property
+    def connection_errors(self) -> tuple[type[BaseException], ...]:
+        """What a lost connection raises. Looked up when asked for: kombu defines the first, and is dear to import."""
+        return exceptions.OperationalError, OSError
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._consumer, name)

@@ -121,6 +121,8 @@ READ_BY_PATTERN = {f"worker_{option}" for option in ("gid", "logfile", "pidfile"
 
 #: Named in the code and not acted on yet, with what the code does.
 NAMED_IN_VAIN = {
+    "beat_cron_starting_deadline": "crontabs know it, and nothing runs them yet",
+    "beat_schedule": "entries are kept there for beat, which does not run yet",
     "task_default_rate_limit": "tasks carry their rate limit, and the worker does not limit",
     "visibility_timeout": "the transport option of this name is read, the setting is not",
     "worker_send_task_events": "the banner shows it, and nothing is sent",
