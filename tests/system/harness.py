@@ -222,3 +222,33 @@ class Stage:
         for worker in self.workers:
             worker.kill()
         self.app.close()
+
+
+class Census:
+    """What was sent, and what the ledger says about it."""
+
+    def __init__(self, stage):
+        self.stage = stage
+        self.keys = []
+
+    def send(self, task, count, *args, **options):
+        """Send `count` tasks."""
+        keys = [self.stage.key() for _ in range(count)]
+        for key in keys:
+            self.stage.send(task, key, *args, **options)
+            self.keys.append(key)
+        return keys
+
+    def lost(self, event="end"):
+        """How many have not ended."""
+        counts = self.stage.ledger.counts(event)
+        return [key for key in self.keys if not counts[key]]
+
+    def twice(self, event="end"):
+        """Those that ended more than once."""
+        counts = self.stage.ledger.counts(event)
+        return [key for key in self.keys if counts[key] > 1]
+
+    def wait_none_lost(self, seconds, event="end"):
+        """Return when all have ended."""
+        wait_until(lambda: not self.lost(event), lambda: f"{len(self.lost(event))} lost", seconds)

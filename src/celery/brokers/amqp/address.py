@@ -50,7 +50,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout: float
     #: Bound of one answer.
     timeout: float = 30.0
-    #: Wished for by connections that a loop looks after; others have none.
+    #: Wished for by connections that a loop looks after; others are asked for a sign of life instead (`blocking`).
     heartbeat: int
     #: Queue type of the delay ladder (wire.md 2.5).
     ladder_type: str

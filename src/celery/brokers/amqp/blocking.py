@@ -1,8 +1,9 @@
 """An AMQP connection over a plain socket, for senders and inboxes.
 
 It connects when told to, belongs to one thread at a time and to the process that opened it. Nobody looks after it
-between two calls, so it negotiates no heartbeats; a server that went away is seen before the next use by the end of
-file that it left in the socket. Every wait has a deadline.
+between two calls, so it negotiates no heartbeats. A server that went away is seen before the next use by the end of
+file that it left in the socket; a way to it that went away without a word, by the missing answer to a question that is
+asked where nothing was heard for half the heartbeat interval. Every wait has a deadline.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Link:
         self._replies: list[Reply] = []
         self._refusals: dict[int, ChannelClosed] = {}
         self._blocked = ""
+        #: When the server was heard last, on the monotonic clock.
+        self._heard = 0.0
 
     @property
     def connected(self) -> bool:
@@ -72,10 +75,20 @@ class Link:
             self._drop()
         with contextlib.suppress(Exception):  # whatever it was, a new connection will tell
             self.poll()
+            self._ask_if_quiet(deadline)
         if self._socket is not None:
             return False
         self._connect(min(deadline, time.monotonic() + self.address.connect_timeout))
         return True
+
+    def await_unblocked(self, deadline: float) -> None:
+        """Wait until the server reads from publishers. What it was sent before is in the socket, and stays.
+
+        Raises:
+            OperationalError: it blocked them until the deadline.
+        """
+        if self._blocked and not self.wait(lambda: not self._blocked, deadline, keep=True):
+            raise self.address.lost(self._too_late())
 
     def open_channel(self, deadline: float) -> int:
         """Open a channel."""
@@ -106,6 +119,8 @@ class Link:
         try:
             self._limit(deadline).sendall(data)
         except TimeoutError:
+            with contextlib.suppress(Exception):  # it may have said why
+                self.poll()
             self._fail(self._too_late())
         except OSError as error:
             self._fail(error)
@@ -154,6 +169,14 @@ class Link:
         self._poll.register(self._socket, select.POLLIN)
         self.wait(lambda: self.connection.state is State.OPEN, deadline)
 
+    def _ask_if_quiet(self, deadline: float) -> None:
+        """Have a sign of life, or drop the connection. A server that blocks us answers nothing, but has said so."""
+        quiet, now = self.address.heartbeat / 2, time.monotonic()
+        if self._socket is None or self._blocked or not quiet or now - self._heard < quiet:
+            return
+        bound = min(deadline, now + self.address.connect_timeout)
+        self.close_channel(self.open_channel(bound), bound)
+
     def _answers(self, number: int, count: int, deadline: float) -> list[Reply]:
         self._replies.clear()
         self._refusals.clear()
@@ -175,6 +198,7 @@ class Link:
             return False
         except OSError as error:
             self._fail(error)
+        self._heard = time.monotonic()
         try:
             events = self.connection.receive(data)
         except ProtocolError as error:

@@ -4,7 +4,8 @@ All messages travel on one channel, so that they keep their order; it is put int
 first asked for. Every declaration and question has a passing channel, because a refused one costs its channel.
 
 A plain publish has no answer. That the server refused one (an exchange that does not exist) is seen when the sender
-is used next, and logged: whoever has to know asks for confirmation.
+is used next, and logged: whoever has to know asks for confirmation. While the server blocks publishers, being out of
+memory or disk, both kinds wait for it as long as they may.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Sender(base.Sender):
             OperationalError: see the contract; with `confirm` also when the server refused a message.
         """
         deadline = self._ready(timeout)
+        self._link.await_unblocked(deadline)
         for publish in batch:
             if publish.queue is not None and self._declared.get(publish.queue.name) is not publish.queue:
                 self._declare(publish.queue, declarations.producer_calls(publish.queue), deadline)

@@ -229,7 +229,10 @@ class Stream(asyncio.Protocol):
         if self._heart is not None:
             self._heart.cancel()
         if self._transport is not None:
-            self._transport.close()
+            if isinstance(reason, ConnectionClosed):
+                self._transport.close()
+            else:
+                self._transport.abort()  # a way that carries nothing would keep what is unsent, and the socket
         waiting: list[asyncio.Future[Any]] = [
             self._opened,
             *(answer for answers in self._waiting.values() for answer in answers),

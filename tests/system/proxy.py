@@ -1,0 +1,110 @@
+"""A way to a server that a test can cut, or let fall silent, as networks do. It runs in a thread of the test.
+
+*Cut*: every connection ends at both sides. *Hush*: what is open stays open and carries nothing any more, for good;
+connections made later work. The server and its clients see the same: only a missing answer tells them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+
+_CHUNK = 65_536
+
+
+class Proxy:
+    """Carries bytes between a loopback port of its own and another; usable as a context manager.
+
+    Args:
+        target: the port to carry to.
+    """
+
+    def __init__(self, target):
+        self.target = target
+        self.port = 0
+        self._ready = threading.Event()
+        self._roads = set()
+        self._silent = set()
+        self._carriers = set()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *exc_info):
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(10)
+
+    def cut(self):
+        """End every connection at once; how many there were."""
+        return self._on_loop(self._cut)
+
+    def hush(self):
+        """Let every open connection fall silent; how many there were."""
+        return self._on_loop(self._hush)
+
+    # -- on the loop
+
+    async def _run(self):
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._end.wait()
+        server.close()
+        for ends in self._roads | self._silent:
+            _abort(ends)
+        await asyncio.gather(*self._carriers)
+
+    async def _carry(self, reader, writer):
+        self._carriers.add(carrier := asyncio.current_task())
+        carrier.add_done_callback(self._carriers.discard)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
+        ends = (writer, far_writer)
+        self._roads.add(ends)
+        one, other = self._pass_on(reader, far_writer, ends), self._pass_on(far_reader, writer, ends)
+        with contextlib.suppress(OSError):
+            await asyncio.gather(one, other)
+        if ends not in self._silent:
+            self._roads.discard(ends)
+            _abort(ends)
+
+    async def _pass_on(self, reader, writer, ends):
+        """Carry in one direction until somebody hangs up."""
+        while data := await reader.read(_CHUNK):
+            if ends not in self._silent:
+                writer.write(data)
+                await writer.drain()
+        if ends not in self._silent:
+            raise ConnectionResetError
+
+    def _on_loop(self, act):
+        async def call():
+            return act()
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(10)
+
+    def _cut(self):
+        count = len(self._roads)
+        for ends in self._roads:
+            _abort(ends)
+        self._roads.clear()
+        return count
+
+    def _hush(self):
+        count = len(self._roads)
+        self._silent |= self._roads
+        self._roads.clear()
+        return count
+
+
+def _abort(ends):
+    for writer in ends:
+        writer.transport.abort()

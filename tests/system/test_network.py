@@ -1,0 +1,87 @@
+"""The network between RabbitMQ and everybody fails: connections are cut, or carry nothing any more (see `proxy`)."""
+
+import time
+
+import pytest
+from harness import Census, Stage, wait_until
+from proxy import Proxy
+
+pytestmark = pytest.mark.needs("rabbitmq")
+
+#: Seconds; RabbitMQ and the worker end a connection after two of them without a byte.
+HEARTBEAT = 1
+
+
+@pytest.fixture
+def proxy(rabbitmq_url):
+    with Proxy(int(rabbitmq_url.rpartition(":")[2].partition("/")[0])) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def stage(proxy, rabbitmq_url, tmp_path):
+    """A stage whose broker is behind the proxy."""
+    host, _, rest = rabbitmq_url.rpartition(":")
+    url = f"{host}:{proxy.port}/{rest.partition('/')[2]}"
+    stage = Stage(
+        "rabbitmq",
+        url,
+        f"sqlite:///{tmp_path / 'celery.sqlite'}",
+        tmp_path,
+        broker_heartbeat=HEARTBEAT,
+        broker_connection_timeout=2,
+        broker_transport_options={"confirm_publish": True},
+    )
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def census(stage):
+    return Census(stage)
+
+
+@pytest.mark.parametrize("task", ["nap", "nap_late"])
+def test_connections_are_cut(proxy, stage, census, task):
+    worker = stage.worker("-c", "2")
+    for number in range(6):
+        keys = census.send(task, 20, 0.02)
+        stage.ledger.wait("end", keys[number])
+        assert proxy.cut()
+    census.wait_none_lost(30)
+    assert worker.stop() == 0
+    # At most what was running at a cut, or had ended while its acknowledgement was on the way.
+    assert len(census.twice()) <= 6 * 2
+    assert stage.waiting() == 0
+
+
+def test_what_follows_from_a_task_is_not_lost_with_the_connections(proxy, stage):
+    stage.worker("-c", "2")
+    keys = [stage.key() for _ in range(60)]
+    for number, key in enumerate(keys):
+        follower = stage.app.signature("project.record", (key,), immutable=True)
+        stage.send("nap_late", f"first-{key}", 0.02, link=follower)
+        if number % 10 == 9:
+            stage.ledger.wait("end", f"first-{keys[number - 7]}")
+            assert proxy.cut()
+    for key in keys:
+        stage.ledger.wait("ran", key)
+
+
+def test_connections_that_fall_silent_are_noticed_by_heartbeats(proxy, stage):
+    worker, running, waiting = stage.worker("-c", "1"), stage.key(), stage.key()
+    wait_until(lambda: stage.app.control.ping([worker.node], timeout=1), "its answer")
+    stage.send("block_late", running)
+    stage.send("record", waiting)
+    stage.ledger.wait("start", running)
+    assert proxy.hush()
+    silent = time.monotonic()
+    worker.wait_said("two heartbeats")
+    assert time.monotonic() - silent < 4 * HEARTBEAT + 2
+    stage.open_gate(running)
+    stage.ledger.wait("end", running)
+    stage.ledger.wait("ran", waiting)
+    # Whoever sends, here and in the worker, asks a silent connection for a sign of life, and makes another.
+    wait_until(lambda: stage.app.control.ping([worker.node], timeout=1), "its answer")
+    assert worker.stop() == 0
+    assert len(stage.ledger.entries("start", running)) == 1
