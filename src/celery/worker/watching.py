@@ -89,11 +89,13 @@ class Watching:
             self._hook(request.on_failure, ExceptionInfo(exceptions.WorkerLostError(loss.detail)))
 
     def _tell_end(self, request: Request, outcome: Outcome) -> None:
-        soft = request.handling.soft_limit
-        if soft is not None and outcome.runtime >= soft:
-            request.on_timeout(True, soft)
         failed = outcome.state != states.SUCCESS
-        value = self._einfo(request, outcome) if failed else outcome.summary
+        value: Any = self._einfo(request, outcome) if failed else outcome.summary
+        soft = request.handling.soft_limit
+        # The pool counts from a moment before the task's own clock starts.
+        interrupted = failed and isinstance(value.exception, exceptions.SoftTimeLimitExceeded)
+        if soft is not None and (interrupted or outcome.runtime >= soft):
+            request.on_timeout(True, soft)
         request.on_success((failed, value, outcome.runtime))
 
     def _einfo(self, request: Request, outcome: Outcome) -> ExceptionInfo:

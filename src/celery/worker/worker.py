@@ -49,6 +49,8 @@ logger = get_logger(__name__)
 
 #: Seconds that a cold stop spends on telling the broker.
 _LAST_WORDS = 5.0
+#: Seconds that a warm stop waits for code of users on the side thread.
+_LAST_HOOKS = 5.0
 
 
 class Stop(enum.IntEnum):
@@ -310,11 +312,13 @@ class WorkController:
         consumer.requests.clear()
 
     async def _close(self) -> None:
-        with contextlib.suppress(exceptions.OperationalError, OSError):
+        with contextlib.suppress(exceptions.OperationalError, OSError, TimeoutError):
             if self._stop is Stop.COLD or self._error is not None:
                 await self.pool.terminate()
             else:
                 await self.pool.stop()
+                # They run in order: when this one's turn comes, the others have had theirs.
+                await asyncio.wait_for(self.run_hook(int), _LAST_HOOKS)
         for task in self._background:
             task.cancel()
         await self.consumer.settler.close()

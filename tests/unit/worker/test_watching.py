@@ -218,6 +218,23 @@ def test_a_hook_that_raises_harms_nobody(stage):
         assert first.get(timeout=SOON) == 1
 
 
+def test_a_worker_that_stops_waits_for_hooks(stage):
+    class Slow(Request):
+        def on_success(self, failed__retval__runtime, **kwargs):
+            time.sleep(0.2)
+            stage.told.put(self.id)
+
+    @stage.task(Request=Slow)
+    def quick():
+        pass
+
+    with start_worker(stage.app, perform_ping_check=False):
+        sent = [quick.delay() for _ in range(3)]
+        for result in sent:
+            result.get(timeout=SOON)
+    assert [stage.told.get_nowait() for _ in sent] == [result.id for result in sent]
+
+
 def test_a_request_class_that_would_do_the_workers_work_is_warned_of(stage, caplog):
     class Greedy(Request):
         def execute_using_pool(self, pool, **kwargs):
