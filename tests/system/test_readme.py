@@ -89,7 +89,8 @@ def test_the_tests_that_the_guarantees_name_exist():
 
 
 def test_every_promise_names_its_proof():
-    rows = [line.strip("|").split("|") for line in GUARANTEES.splitlines() if line.startswith("|")]
+    promises_only = GUARANTEES.partition("## Measured in full size")[0]
+    rows = [line.strip("|").split("|") for line in promises_only.splitlines() if line.startswith("|")]
     promises = [cells for cells in rows if cells[-1].strip() not in ("proof", "---")]
     assert promises
     assert [cells[0] for cells in promises if "::" not in cells[-1] and NOT_PROVEN not in cells[-1]] == []
