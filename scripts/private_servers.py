@@ -36,6 +36,15 @@ def free_port() -> int:
         return port
 
 
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that is its own authority, and its key; both are written into the folder."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    return certificate, key
+
+
 class PrivateServer:
     """One server process: start, stop, kill and restart it; usable as a context manager.
 
@@ -152,12 +161,18 @@ class PrivateRedis(PrivateServer):
 
 
 class PrivateRabbitMQ(PrivateServer):
-    """A RabbitMQ node with nothing but the defaults: no plugins, no configuration of the machine."""
+    """A RabbitMQ node with nothing but the defaults: no plugins, no configuration of the machine.
+
+    Args:
+        folder: see `PrivateServer`.
+        options: settings by their names in rabbitmq.conf, dots and all.
+    """
 
     service = "rabbitmq"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: str) -> None:
         super().__init__(folder)
+        (folder / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in options.items()))
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
         self.node = f"celeriac-{self.port}@localhost"
         self.distribution_port = free_port()
@@ -167,6 +182,24 @@ class PrivateRabbitMQ(PrivateServer):
         """The server's own start script: the one in Debian's PATH changes the user and writes to its system log."""
         places = f"/usr/lib/rabbitmq/bin:{os.environ.get('PATH', '')}:/usr/sbin"
         return [shutil.which("rabbitmq-server", path=places) or "rabbitmq-server"]
+
+    def ctl(self, *arguments: str) -> str:
+        """Run one command of its administration; what it says.
+
+        Raises:
+            RuntimeError: it refused.
+        """
+        program = shutil.which("rabbitmqctl", path="/usr/lib/rabbitmq/bin:/usr/sbin") or "rabbitmqctl"
+        ended = subprocess.run(
+            [program, "-q", "-n", self.node, *arguments],
+            env={**os.environ, **self.environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode:
+            raise RuntimeError(f"rabbitmqctl {' '.join(arguments)} failed: {(ended.stderr or ended.stdout).strip()}")
+        return ended.stdout
 
     def environment(self) -> dict[str, str]:
         """Names, ports and folders of this node; one scheduler that does not spin, to leave the cores to the test."""
@@ -180,7 +213,7 @@ class PrivateRabbitMQ(PrivateServer):
             "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
-            "RABBITMQ_CONFIG_FILE": absent,
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
             "RABBITMQ_CONF_ENV_FILE": absent,
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
         }

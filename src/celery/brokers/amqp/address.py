@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from celery.brokers.amqp.events import ChannelClosed, ConnectionClosed
 
+ACCESS_REFUSED = 403
+NOT_FOUND = 404
 #: Reply codes after which the same attempt can only fail again: payment/rights, precondition, vhost.
-_PERMANENT = frozenset({402, 403, 406, 503, 530, 540})
+_PERMANENT = frozenset({402, ACCESS_REFUSED, 406, 503, 530, 540})
 
 _TLS_OPTIONS = frozenset(
     {"ca_certs", "certfile", "keyfile", "cert_reqs", "ciphers", "server_hostname", "check_hostname"}
@@ -79,7 +81,23 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     def refused(self, event: ChannelClosed, subject: str = "") -> Exception:
         """The error for a method that the server refused; RabbitMQ's text names the queue and the argument."""
-        return self._refusal(event.code, f"{subject}{event.text}")
+        return self._refusal(event.code, f"{subject}{self.explain(event)}")
+
+    def absent(self, queue: str, event: ChannelClosed, refusal: ChannelClosed | None = None) -> Exception:
+        """The error for a queue that is not there (`event`), where we may not declare it (`refusal`) or shall not."""
+        text = self.explain(event)
+        if refusal is not None and event.code == NOT_FOUND:
+            text = f"queue {queue!r} does not exist, and cannot be declared: {self.explain(refusal)}"
+        return exceptions.ImproperlyConfigured(f"RabbitMQ at {self.url}: {text}")
+
+    def explain(self, event: ChannelClosed) -> str:
+        """What the server says, and what to do where an account lacks a right."""
+        if event.code != ACCESS_REFUSED:
+            return event.text
+        return (
+            f"{event.text}; allow it to account {self.user!r} (rabbitmqctl set_permissions -p {self.vhost!r}), "
+            "or use another account"
+        )
 
     def _refusal(self, code: int, text: str) -> Exception:
         kind = exceptions.ImproperlyConfigured if code in _PERMANENT else exceptions.OperationalError

@@ -26,7 +26,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from celery import exceptions
 from celery.brokers import base
 from celery.brokers.amqp import address, declarations, messages
 from celery.brokers.amqp.acks import Unsettled
@@ -48,7 +47,6 @@ logger = logging.getLogger(__name__)
 
 #: Deliveries that may be in our hands before `prefetch` says otherwise.
 _FIRST_PREFETCH = 1000
-_ACCESS_REFUSED = 403
 
 
 class Receipt(NamedTuple):
@@ -229,11 +227,13 @@ class Receiver(base.Receiver):
             raise self._address.refused(error.event) from None
 
     async def _declare(self, queue: Queue) -> None:
+        refusal = None
         try:
             await self._call(declarations.queue_calls(queue))
         except ChannelError as error:
-            if error.event.code != _ACCESS_REFUSED:
-                raise self._address.refused(error.event) from None
+            refusal = error.event
+            if refusal.code != address.ACCESS_REFUSED:
+                raise self._address.refused(refusal) from None
         else:
             if not queue.no_declare:
                 return
@@ -241,7 +241,7 @@ class Receiver(base.Receiver):
             # What we may not or shall not declare has to be there, or consuming would cost us the channel of all.
             await self._call(declarations.passive_calls(queue))
         except ChannelError as error:
-            raise exceptions.ImproperlyConfigured(f"RabbitMQ at {self._address.url}: {error}") from None
+            raise self._address.absent(queue.name, error.event, refusal) from None
 
     async def _call(self, calls: Sequence[declarations.Call]) -> None:
         if calls:

@@ -39,8 +39,6 @@ CAPABILITIES = base.Capabilities(
 
 #: Messages written in one go, between two looks at what the server says.
 _AT_ONCE = 256
-_NOT_FOUND = 404
-_ACCESS_REFUSED = 403
 
 
 class Sender(base.Sender):
@@ -63,6 +61,8 @@ class Sender(base.Sender):
         self._confirming = False
         #: What the server said against the publishes of this call.
         self._objections: list[str] = []
+        #: One of them is about a right, which no other attempt will bring.
+        self._forbidden = False
 
     def publish(self, batch: Sequence[base.Publish], *, confirm: bool = False, timeout: float | None = None) -> None:
         """Send all, in order.
@@ -70,6 +70,7 @@ class Sender(base.Sender):
         Raises:
             EncodeError: a header or property does not fit into AMQP; nothing was sent.
             OperationalError: see the contract; with `confirm` also when the server refused a message.
+            ImproperlyConfigured: the account may not do that; the rest of the batch may have been sent.
         """
         deadline = self._ready(timeout)
         self._link.await_unblocked(deadline)
@@ -85,14 +86,14 @@ class Sender(base.Sender):
             if start:
                 link.poll()
             if not self._channel:
-                raise self._address.lost(self._objection())
+                raise self._objection()
             for frames in encoded[start : start + _AT_ONCE]:
                 connection.send_publish(channel, frames)
             link.flush(deadline)
         if confirm:
             link.wait(lambda: not connection.unconfirmed(channel), deadline)
             if self._objections:
-                raise self._address.lost(self._objection())
+                raise self._objection()
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Create what does not exist; on a channel of its own, all in one round trip.
@@ -176,17 +177,17 @@ class Sender(base.Sender):
             try:
                 self._call(calls, deadline)
             except ChannelError as error:
-                if error.event.code != _ACCESS_REFUSED:
+                if error.event.code != address.ACCESS_REFUSED:
                     raise self._address.refused(error.event) from None
-                self._check_exists(queue, error, deadline)
+                self._check_exists(queue, error.event, deadline)
         self._declared[queue.name] = queue
 
-    def _check_exists(self, queue: Queue, refusal: ChannelError, deadline: float) -> None:
+    def _check_exists(self, queue: Queue, refusal: ChannelClosed, deadline: float) -> None:
         """An account without the right to declare can still send to what exists."""
         try:
             self._call(declarations.passive_calls(queue), deadline)
-        except ChannelError:
-            raise self._address.refused(refusal.event) from None
+        except ChannelError as error:
+            raise self._address.absent(queue.name, error.event, refusal) from None
 
     def _call(self, calls: Sequence[Call], deadline: float) -> list[Reply]:
         """Call methods on a passing channel."""
@@ -202,21 +203,25 @@ class Sender(base.Sender):
         try:
             (reply,) = self._call([(method, arguments)], deadline)
         except ChannelError as error:
-            if error.event.code == _NOT_FOUND:
+            if error.event.code == address.NOT_FOUND:
                 return 0
             raise self._address.refused(error.event) from None
         return int(reply.arguments["message_count"])
 
-    def _objection(self) -> str:
+    def _objection(self) -> Exception:
         text = "; ".join(dict.fromkeys(self._objections))
         self._objections.clear()
-        return text
+        if self._forbidden:
+            self._forbidden = False
+            return exceptions.ImproperlyConfigured(f"RabbitMQ at {self._address.url}: {text}")
+        return self._address.lost(text)
 
     def _report(self) -> None:
         """Log what the server said against messages that nobody waits for any more."""
         for objection in self._objections:
             logger.error("RabbitMQ at %s refused a message that was sent before: %s", self._address.url, objection)
         self._objections.clear()
+        self._forbidden = False
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -228,6 +233,7 @@ class Sender(base.Sender):
                 self._objections.append(f"no queue takes {event.routing_key!r} of exchange {event.exchange!r}")
             case ChannelClosed() if event.channel == self._channel:
                 self._channel = 0
-                self._objections.append(event.text)
+                self._objections.append(self._address.explain(event))
+                self._forbidden = event.code == address.ACCESS_REFUSED
             case _:
                 return
