@@ -1,10 +1,17 @@
 """The network between RabbitMQ and everybody fails: connections are cut, or carry nothing any more (see `proxy`)."""
 
+import contextlib
 import time
 
 import pytest
 from harness import Census, Stage, wait_until
 from proxy import Proxy
+
+from celery import exceptions
+from celery.brokers.amqp import Sender
+from celery.brokers.base import Publish
+from celery.brokers.topology import Queue
+from celery.wire.envelope import Envelope
 
 pytestmark = pytest.mark.needs("rabbitmq")
 
@@ -85,3 +92,22 @@ def test_connections_that_fall_silent_are_noticed_by_heartbeats(proxy, stage):
     wait_until(lambda: stage.app.control.ping([worker.node], timeout=1), "its answer")
     assert worker.stop() == 0
     assert len(stage.ledger.entries("start", running)) == 1
+
+
+def test_who_waits_for_messages_notices_the_silence_too(proxy, stage, rabbitmq_url):
+    replies = Queue(f"replies-{stage.key()}", durable=False, auto_delete=True)
+    reply = Publish(Envelope({"id": "reply"}, b""), "", replies.name)
+    with (
+        contextlib.closing(Sender(stage.broker, {"heartbeat": HEARTBEAT, "connect_timeout": 1})) as sender,
+        contextlib.closing(sender.inbox(replies)) as inbox,
+        contextlib.closing(Sender(rabbitmq_url, {})) as other,
+    ):
+        other.publish([reply])
+        assert inbox.get(10) is not None
+        assert proxy.hush()
+        with pytest.raises(exceptions.OperationalError, match="the connection was lost"):
+            inbox.get(20)
+        assert inbox.get(0.01) is None
+        # To the server the silent reader is still there, and takes its turn.
+        other.publish([reply, reply])
+        assert inbox.get(10) is not None

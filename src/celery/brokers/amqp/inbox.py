@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The longest single wait of a `get` without a bound, in seconds.
+#: Seconds after which a `get` that still waits looks after its connection.
 _WAIT = 60.0
 
 
 class Inbox(base.Inbox):
-    """Reads one queue over a connection of its own. After a lost connection the next `get` declares it again."""
+    """Reads one queue over a connection of its own.
+
+    A lost connection is an error of the `get` that finds it; the next one declares the queue again.
+    """
 
     def __init__(self, address: Address, queue: Queue) -> None:
         self._address = address
@@ -34,17 +38,21 @@ class Inbox(base.Inbox):
         self._arrived: deque[Envelope] = deque()
         self._link = Link(address, self._on_event)
         self._consuming = False
+        self._patience = min(_WAIT, address.heartbeat / 2 or _WAIT)
         self._open()
 
     def get(self, timeout: float | None) -> Envelope | None:
         """The next message, or None after `timeout` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while not self._arrived:
-            if not self._consuming or not self._link.connected:
-                self._open()
-            step = time.monotonic() + _WAIT if deadline is None else deadline
-            self._link.wait(lambda: bool(self._arrived) or not self._consuming, step, keep=True)
-            if not self._arrived and deadline is not None and time.monotonic() >= deadline:
+            self._open()
+            step = min(deadline, time.monotonic() + self._patience)
+            try:
+                self._link.wait(lambda: bool(self._arrived) or not self._consuming, step, keep=True)
+            except Exception:
+                self._consuming = self._link.connected
+                raise
+            if not self._arrived and time.monotonic() >= deadline:
                 return None
         return self._arrived.popleft()
 
@@ -53,8 +61,13 @@ class Inbox(base.Inbox):
         self._link.close()
 
     def _open(self) -> None:
+        """Connect and consume, unless that is so."""
         deadline = self._link.deadline(None)
-        self._link.ready(deadline)
+        if self._link.ready(deadline) and self._consuming:
+            self._consuming = False
+            raise self._address.lost("the connection was lost, perhaps with messages")
+        if self._consuming:
+            return
         try:
             number = self._link.open_channel(deadline)
             self._link.calls(
