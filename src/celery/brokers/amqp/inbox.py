@@ -45,12 +45,12 @@ class Inbox(base.Inbox):
         """The next message, or None after `timeout` seconds."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while not self._arrived:
-            self._open()
-            step = min(deadline, time.monotonic() + self._patience)
             try:
+                self._open()
+                step = min(deadline, time.monotonic() + self._patience)
                 self._link.wait(lambda: bool(self._arrived) or not self._consuming, step, keep=True)
             except Exception:
-                self._consuming = self._link.connected
+                self._consuming = False
                 raise
             if not self._arrived and time.monotonic() >= deadline:
                 return None
@@ -64,7 +64,6 @@ class Inbox(base.Inbox):
         """Connect and consume, unless that is so."""
         deadline = self._link.deadline(None)
         if self._link.ready(deadline) and self._consuming:
-            self._consuming = False
             raise self._address.lost("the connection was lost, perhaps with messages")
         if self._consuming:
             return
