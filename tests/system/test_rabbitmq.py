@@ -40,6 +40,7 @@ class SecureRabbitMQ(PrivateRabbitMQ):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with SecureRabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        server.ctl("await_startup")  # it answers clients a little before it answers its administration
         yield server
 
 
