@@ -5,13 +5,12 @@ is no store: a record is for the process that sent the task, and gone with it. S
 no chords, and a task of another process stays PENDING for ever.
 
 The sender declares its reply queue before the task is sent. Once somebody asks for a result, the queue is read until
-the process ends (`rpc_replies`): it deletes itself when its reader goes, with all that is in it.
+the process ends or closes the backend (`rpc_replies`): it deletes itself when its reader goes, with all that is in it.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from celery import states
@@ -43,8 +42,6 @@ class RPCBackend(Backend):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._delivery_mode = 2 if self.app.conf.result_persistent else 1
-        #: Until when each reply queue is taken to exist, on the monotonic clock; a thread's name is new after a fork.
-        self._declared: dict[str, float] = {}
         # The application's, because each of its threads has a backend, and one may wait for what another sent.
         # By process, because a forked one has queues and readers of its own.
         self._replies: dict[int, Replies] = self.app._part("rpc_replies", dict)
@@ -82,11 +79,8 @@ class RPCBackend(Backend):
 
     def on_task_call(self, producer: Any, task_id: str) -> None:  # noqa: ARG002 - in Celery's signature
         """Declare the reply queue of this thread, before the task is sent."""
-        name, now = self.app.thread_oid, time.monotonic()
-        if self._declared.get(name, 0.0) <= now:
-            self.app.publisher.run(lambda sender: sender.declare([self._queue(name)]))
-            self._declared[name] = now + min(self.expires / 2 if self.expires else _DECLARED_FOR, _DECLARED_FOR)
-            self._ours().expect(name)
+        lasts = min(self.expires / 2 if self.expires else _DECLARED_FOR, _DECLARED_FOR)
+        self._ours().expect(self.app.thread_oid, self._declare, lasts)
 
     def make_watcher(self) -> Watcher:
         """A watcher of what comes back to this process."""
@@ -113,13 +107,16 @@ class RPCBackend(Backend):
     def close(self) -> None:
         """Read the reply queues of this process no more: what has not been asked for is lost with them."""
         super().close()
-        self._declared.clear()
-        self._replies.pop(os.getpid(), None)
+        if (replies := self._replies.get(os.getpid())) is not None:
+            replies.close()
 
     # -- inner
 
     def _queue(self, name: str) -> Queue:
         return Queue(name, durable=True, auto_delete=True, expires=self.expires or None)
+
+    def _declare(self, name: str) -> None:
+        self.app.publisher.run(lambda sender: sender.declare([self._queue(name)]))
 
     def _inbox(self, name: str) -> Inbox:
         return self.app.publisher.run(lambda sender: sender.inbox(self._queue(name)))

@@ -1,7 +1,9 @@
 """What has come back to this process: reply queues, their readers, the records, and who waits for them.
 
 Rules
-    1. A reply queue is read by one thread from the first time that anybody asks until the application is gone.
+    1. A reply queue is read by one thread from the first time that anybody asks until the application is gone or
+       its backend closed. A closed one that is used again before the thread has noticed keeps it: two would take
+       messages from each other, and the queue goes with the first to leave.
     2. Every record read is kept (the newest state of each task, the last `KEPT` tasks), because nobody can read it
        again, and is then told to the watchers of its task.
     3. A watcher is told of what is kept when it adds an id, under the lock under which records arrive: none falls
@@ -55,14 +57,22 @@ class Replies:
         self._lock = threading.Lock()
         self._records: dict[str, Meta] = {}
         self._watchers: set[ReplyWatcher] = set()
-        self._expected: list[str] = []
-        self._caught_up: list[threading.Event] = []
+        #: Queues where results may come -> until when they are taken to exist, on the monotonic clock.
+        self._expected: dict[str, float] = {}
+        #: Those that are read -> set when what was in them is here.
+        self._caught_up: dict[str, threading.Event] = {}
+        self._closed = False
 
-    def expect(self, queue: str) -> None:
-        """Results may come to this queue."""
+    def expect(self, queue: str, declare: Callable[[str], None], lasts: float) -> None:
+        """Results may come to this queue, which exists for `lasts` seconds once it is declared."""
+        now = time.monotonic()
         with self._lock:
-            if queue not in self._expected:
-                self._expected.append(queue)
+            self._closed = False
+            if self._expected.get(queue, 0.0) > now:
+                return
+        declare(queue)
+        with self._lock:
+            self._expected[queue] = now + lasts
         # Somebody who waits already waits for tasks of all threads.
         if self._caught_up:
             self.read()
@@ -70,10 +80,10 @@ class Replies:
     def read(self) -> None:
         """Have every expected queue read."""
         with self._lock:
-            fresh = self._expected[len(self._caught_up) :]
-            events = [threading.Event() for _ in fresh]
-            self._caught_up += events
-        for queue, event in zip(fresh, events, strict=True):
+            self._closed = False
+            fresh = {queue: threading.Event() for queue in self._expected if queue not in self._caught_up}
+            self._caught_up |= fresh
+        for queue, event in fresh.items():
             name = f"celery-replies-{queue[:8]}"
             threading.Thread(target=_follow, args=(weakref.ref(self), queue, event), name=name, daemon=True).start()
 
@@ -81,7 +91,9 @@ class Replies:
         """Have every expected queue read, and wait until what was in them is here."""
         self.read()
         deadline = time.monotonic() + _CATCH_UP
-        for event in list(self._caught_up):
+        with self._lock:
+            events = list(self._caught_up.values())
+        for event in events:
             event.wait(max(deadline - time.monotonic(), 0.0))
 
     def get(self, task_id: str) -> Meta | None:
@@ -104,11 +116,29 @@ class Replies:
         with self._lock:
             self._watchers.discard(watcher)
 
+    def close(self) -> None:
+        """Forget the records, and have the readers end unless the queues are used again. Idempotent."""
+        with self._lock:
+            self._closed = True
+            self._records.clear()
+
     # -- for the readers
 
     def open_inbox(self, queue: str) -> Inbox:
         """Declare a reply queue and read it."""
         return self._open_inbox(queue)
+
+    def leave(self, queue: str, inbox: Inbox | None) -> bool:
+        """Give a queue up, if it is time to."""
+        # Under the lock, so that nobody counts on a queue that is about to go.
+        with self._lock:
+            if not self._closed:
+                return False
+            self._expected.pop(queue, None)
+            self._caught_up.pop(queue).set()
+            if inbox is not None:
+                inbox.close()
+        return True
 
     def take(self, queue: str, envelope: Envelope) -> None:
         """A message has come."""
@@ -143,6 +173,8 @@ def _follow(known: weakref.ref[Replies], queue: str, caught_up: threading.Event)
     failing_since: float | None = None
     envelope: Envelope | None = None
     while (replies := known()) is not None:
+        if replies.leave(queue, inbox):
+            return
         try:
             inbox = inbox or replies.open_inbox(queue)
             del replies

@@ -110,6 +110,37 @@ def test_waiting_has_a_bound_and_forgetting_forgets(app):
     assert app.backend.get_state("1") == "PENDING"
 
 
+def test_a_thread_sends_again_after_another_has_closed_the_backend(app):
+    sending, closed, sent_again = threading.Event(), threading.Event(), []
+
+    def work():
+        sent(app, "1")
+        sending.set()
+        closed.wait(10)
+        sent_again.append(sent(app, "2"))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert sending.wait(10)
+    app.backend.close()
+    closed.set()
+    thread.join()
+    app.backend.store_result("2", 5, "SUCCESS", request=sent_again[0])
+    assert app.backend.wait_for("2", timeout=10)["result"] == 5
+
+
+def test_a_closed_backend_reads_no_more_and_declares_its_queue_again(app):
+    before = set(threading.enumerate())
+    for task_id in ("1", "2"):
+        app.backend.store_result(task_id, 5, "SUCCESS", request=sent(app, task_id))
+        assert app.backend.wait_for(task_id, timeout=10)["result"] == 5
+        app.backend.close()
+        for thread in set(threading.enumerate()) - before:
+            if thread.name.startswith("celery-replies"):
+                thread.join(10)
+                assert not thread.is_alive()
+
+
 def test_a_message_that_is_no_result_hurts_nobody(app, caplog):
     request = sent(app, "1")
     for body in (b"not json", b"[]", b'{"task_id": "x"}'):
