@@ -1,4 +1,4 @@
-"""The fixture `bench`: every result backend in turn, see `stores`; and async tests."""
+"""The fixture `bench`: every result backend in turn that can do what the test is about, see `stores`; async tests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import stores  # noqa: E402  found through the line above
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "only_with(*capabilities): for backends with all of these")
+    config.addinivalue_line("markers", "only_without(*capabilities): for backends with none of these")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run async tests on a loop of their own."""
@@ -25,22 +30,37 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.needs(*needs)) for name, needs in stores.STORES.items()])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test the backends that it is about; one that is about none of them is an error."""
+    if "bench" not in metafunc.fixturenames:
+        return
+    with_, without = (
+        {capability for mark in metafunc.definition.iter_markers(name) for capability in mark.args}
+        for name in ("only_with", "only_without")
+    )
+    fitting = [
+        pytest.param(name, marks=pytest.mark.needs(*store.servers))
+        for name, store in stores.STORES.items()
+        if with_ <= store.can and not without & store.can
+    ]
+    assert fitting, f"no backend is with {with_} and without {without}: {metafunc.definition.nodeid}"
+    metafunc.parametrize("bench", fitting, indirect=True)
+
+
+@pytest.fixture
+def unused_name():
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def task_id():
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
 def bench(request: pytest.FixtureRequest):
     """Each backend in turn."""
-    name = request.param
-    if name == "memory":
-        url = f"cache+memory://{uuid.uuid4()}"
-    elif name == "sqlite":
-        url = f"sqlite:///{request.getfixturevalue('sqlite_path')}"
-    elif name == "redis":
-        url = request.getfixturevalue("redis_url")
-    elif name == "database-sqlite":
-        url = f"db+sqlite:///{request.getfixturevalue('sqlite_path')}"
-    elif name == "database-postgres":
-        url = "db+" + request.getfixturevalue("postgres_url")
-    else:
-        url = "db+" + request.getfixturevalue("mariadb_url")
-    bench = stores.Bench(name, url)
+    store = stores.STORES[request.param]
+    bench = stores.Bench(request.param, store, request.getfixturevalue(store.place))
     yield bench
     bench.close()

@@ -1,8 +1,7 @@
-"""The rpc backend: results come back to the process that sent the task (wire.md 2.6), on RabbitMQ and on Redis."""
+"""What only the rpc backend has: reply queues of threads and processes, and messages of strangers in them."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from celery import exceptions
 from celery.app.base import Celery
 from celery.app.context import Context
 from celery.brokers.base import Publish
@@ -39,42 +37,9 @@ def sent(app, task_id):
     return Context(id=task_id, reply_to=app.thread_oid)
 
 
-def test_a_result_comes_back_to_the_sender(app):
-    request = sent(app, "1")
-    assert app.backend.get_state("1") == "PENDING"
-    app.backend.store_result("1", {"a": [1, None]}, "SUCCESS", request=request)
-    assert app.backend.wait_for("1", timeout=10)["result"] == {"a": [1, None]}
-    assert app.backend.get_state("1") == "SUCCESS"
-
-
 def test_a_result_that_came_before_anybody_asked_is_there(app):
     app.backend.store_result("1", 5, "SUCCESS", request=sent(app, "1"))
     assert app.backend.get_result("1") == 5
-
-
-def test_states_and_exceptions_arrive_in_their_order(app):
-    request = sent(app, "1")
-
-    def work():
-        app.backend.store_result("1", {"pid": 1}, "STARTED", request=request)
-        app.backend.store_result("1", ValueError("boom"), "FAILURE", traceback="tb", request=request)
-
-    thread = threading.Timer(0.1, work)
-    thread.start()
-    seen = []
-    meta = app.backend.wait_for("1", timeout=10, on_message=lambda record: seen.append(record["status"]))
-    thread.join()
-    assert seen == ["STARTED", "FAILURE"]
-    assert (type(meta["result"]), meta["result"].args, meta["traceback"]) == (ValueError, ("boom",), "tb")
-
-
-def test_a_success_is_final(app):
-    request = sent(app, "1")
-    app.backend.store_result("1", 1, "SUCCESS", request=request)
-    app.backend.store_result("1", None, "RETRY", request=request)
-    app.backend.store_result("2", 2, "SUCCESS", request=request)
-    app.backend.wait_for("2", timeout=10)
-    assert app.backend.get_state("1") == "SUCCESS"
 
 
 def test_one_thread_may_wait_for_what_another_sent(app):
@@ -85,29 +50,6 @@ def test_one_thread_may_wait_for_what_another_sent(app):
     assert requests[0].reply_to != app.thread_oid
     app.backend.store_result("1", 5, "SUCCESS", request=requests[0])
     assert app.backend.wait_for("1", timeout=10)["result"] == 5
-
-
-def test_coroutines_wait_and_the_worker_writes_in_batches(app):
-    backend = app.backend
-
-    async def scenario():
-        writes = [backend.prepare_write(str(n), n, "SUCCESS", request=sent(app, str(n))) for n in range(20)]
-        waiting = [asyncio.create_task(backend.hub.wait(str(n), 10)) for n in range(20)]
-        unasked = backend.prepare_write("nobody", 1, "SUCCESS", request=Context(id="nobody"))
-        await backend.write([*writes, unasked])
-        assert [meta["result"] for meta in await asyncio.gather(*waiting)] == list(range(20))
-
-    asyncio.run(scenario())
-
-
-def test_waiting_has_a_bound_and_forgetting_forgets(app):
-    request = sent(app, "1")
-    with pytest.raises(exceptions.TimeoutError):
-        app.backend.wait_for("1", timeout=0.1)
-    app.backend.store_result("1", 5, "SUCCESS", request=request)
-    app.backend.wait_for("1", timeout=10)
-    app.backend.forget("1")
-    assert app.backend.get_state("1") == "PENDING"
 
 
 def test_a_thread_sends_again_after_another_has_closed_the_backend(app):
@@ -180,9 +122,3 @@ def test_a_forked_process_has_replies_of_its_own(app):
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert app.backend.get_state("child") == "PENDING"
-
-
-def test_chords_are_refused_with_what_to_do(app):
-    with pytest.raises(NotImplementedError, match="result_backend"):
-        app.backend.ensure_chords_allowed()
-    assert app.backend.as_uri() == "rpc://"
