@@ -56,7 +56,8 @@ class Replies:
         self._read = read
         self._lock = threading.Lock()
         self._records: dict[str, Meta] = {}
-        self._watchers: set[ReplyWatcher] = set()
+        # Weak, as nobody closes the watcher of a thread that ends.
+        self._watchers: weakref.WeakSet[ReplyWatcher] = weakref.WeakSet()
         #: Queues where results may come -> until when they are taken to exist, on the monotonic clock.
         self._expected: dict[str, float] = {}
         #: Those that are read -> set when what was in them is here.

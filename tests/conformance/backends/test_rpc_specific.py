@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,22 @@ def test_a_closed_backend_reads_no_more_and_declares_its_queue_again(app):
             if thread.name.startswith("celery-replies"):
                 thread.join(10)
                 assert not thread.is_alive()
+
+
+def test_a_thread_that_has_waited_leaves_nothing_behind(app):
+    made = []
+
+    def work():
+        watcher = app.backend.make_watcher()
+        watcher.add(["1"])
+        made.append(weakref.ref(watcher))
+
+    sent(app, "1")
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert made[0]() is None
 
 
 def test_a_message_that_is_no_result_hurts_nobody(app, caplog):
