@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from celery import states
@@ -37,7 +38,8 @@ class _Store:
     def begin_anew(self) -> None:
         """Give up the lock and the watchers: in a forked process both belong to threads that are not there."""
         self._lock = threading.RLock()
-        self.watchers: set[MemoryWatcher] = set()
+        #: Weakly: a thread's watcher goes with its thread.
+        self.watchers: weakref.WeakSet[MemoryWatcher] = weakref.WeakSet()
 
     def get(self, key: str) -> bytes | None:
         found = self._values.get(key)
