@@ -303,6 +303,11 @@ class Settler:
         self._queue = deque(kept)
         return given_up
 
+    def forget_receipts(self) -> None:
+        """Their messages are at a broker that is not ours any more: only effects are left to apply."""
+        for settlement in self._queue:
+            settlement.delivery.receipt = None
+
     async def drained(self) -> None:
         """Return when everything was applied."""
         await self._idle.wait()

@@ -149,11 +149,14 @@ class Leases:
     def _sort(self, db: sqlite3.Connection, batch: Sequence[Settlement]) -> tuple[list[Settlement], list[Delivery]]:
         """What of the batch is still ours, and the deliveries that are not."""
         owner = self.owner
-        asked = messages.json_list(item.delivery.receipt.id for item in batch)
+        asked = messages.json_list(item.delivery.receipt.id for item in batch if item.delivery.receipt is not None)
         held = set(messages.ids_of(db.execute(_HELD, (owner, asked)).fetchone()[0]))
         ours: list[Settlement] = []
         refused: list[Delivery] = []
         for item in batch:
+            if item.delivery.receipt is None:
+                ours.append(item)
+                continue
             holder, id = item.delivery.receipt
             if holder == owner and id in held:
                 ours.append(item)
@@ -171,7 +174,8 @@ class Leases:
         """Move the messages to where their verdicts say; how many of them others may take now or later."""
         moved: dict[Verdict, list[Settlement]] = {}
         for item in ours:
-            moved.setdefault(item.verdict, []).append(item)
+            if item.delivery.receipt is not None:
+                moved.setdefault(item.verdict, []).append(item)
         started = moved.pop(Verdict.START, ())
         if started:
             db.execute(_START, (messages.json_list(item.delivery.receipt.id for item in started),))

@@ -8,6 +8,9 @@ Rules
     3. The broker may go away for any time. What runs goes on. What had not begun is forgotten, the broker delivers it
        again. What had, and was not acknowledged, is an *orphan*: when its message comes again, to us, it is not run
        again but takes over the attempt that runs, or its outcome (`_Orphans`).
+    4. Where several brokers are configured, the next connection may be to another one. It has no message of what had
+       begun, so nothing is waited for: what follows and the results are applied there. That an attempt is over is
+       remembered, should its message come again.
 """
 
 from __future__ import annotations
@@ -82,8 +85,12 @@ class Consumer:
         self._paused = False
         #: As the receiver was told last; -1: not yet.
         self._prefetch = -1
-        self._urls = failover(brokers.broker_urls(self.app, read=True), self.app.conf.broker_failover_strategy)
+        urls = brokers.broker_urls(self.app, read=True)
+        self._round = len(urls)
+        self._urls = failover(urls, self.app.conf.broker_failover_strategy)
         self._url = next(self._urls)
+        #: The broker whose messages are in our hands.
+        self._served = self._url
 
     # -- connection
 
@@ -128,13 +135,12 @@ class Consumer:
                     raise exceptions.OperationalError(
                         f"cannot connect to the broker at {mask(self._url)}: {exc}"
                     ) from exc
-                # As long as Celery waits: two seconds more each time, at most half a minute.
-                pause = min(2.0 * attempt, 30.0)
+                # As long as Celery waits: two seconds more each time that all were tried, at most half a minute.
+                rounds, others = divmod(attempt, self._round)
+                pause = 0.0 if others else min(2.0 * rounds, 30.0)
                 limit = "" if most is None else f" ({attempt}/{most})"
-                logger.error(  # noqa: TRY400 - the reason is the text
-                    "consumer: Cannot connect to %s: %s.\nTrying again in %.2f seconds...%s",
-                    mask(self._url), exc, pause, limit,
-                )  # fmt: skip
+                step = f"Trying again in {pause:.2f} seconds...{limit}" if pause else "Will retry using next failover."
+                logger.error("consumer: Cannot connect to %s: %s.\n%s", mask(self._url), exc, step)  # noqa: TRY400 - the reason is the text
                 self._url = next(self._urls)
                 await asyncio.sleep(pause)
             except BaseException:
@@ -142,6 +148,9 @@ class Consumer:
                 raise
             else:
                 logger.info("Connected to %s", mask(self._url))
+                if self._url != self._served:
+                    self._served = self._url
+                    self._leave_behind()
                 return receiver
 
     async def _consume(self, receiver: Receiver) -> None:
@@ -173,6 +182,13 @@ class Consumer:
                 # Its early acknowledgement did not get through: the message will come again.
                 request_started.settled_start = False
                 self._orphans.add_running(request_started)
+
+    def _leave_behind(self) -> None:
+        """This is another broker: rule 4."""
+        for request in self.requests.values():
+            request.delivery.receipt = None
+        self.settler.forget_receipts()
+        self.settler.add(self._orphans.release())
 
     # -- intake
 
@@ -509,8 +525,17 @@ class _Orphans:
         if not self._running or not self.has(request):
             return False
         del self._running[self._key(request.headers)]
-        self.add_finished(settlement)
-        return True
+        elsewhere = settlement.delivery.receipt is None
+        self.add_finished(_over(settlement) if elsewhere else settlement)
+        return not elsewhere
+
+    def release(self) -> list[Settlement]:
+        """The outcomes that wait here, to be applied without their messages; that they are over stays known."""
+        released = [settlement for _, settlement in self._finished.values()]
+        self._finished = {key: (since, _over(settlement)) for key, (since, settlement) in self._finished.items()}
+        for settlement in released:
+            settlement.delivery.receipt = None
+        return released
 
     def adopt(self, delivery: Delivery, decision: Decision, settler: Settler) -> bool:
         """A message came (again): True when it takes over an attempt of ours instead of being run."""
@@ -528,6 +553,11 @@ class _Orphans:
             request.delivery = delivery
             return True
         return False
+
+
+def _over(settlement: Settlement) -> Settlement:
+    """What is left to do for a message whose effects are applied already."""
+    return Settlement(settlement.delivery, settlement.verdict, settlement.until, settlement.reason)
 
 
 class _both:  # noqa: N801 - reads as a word
