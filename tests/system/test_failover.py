@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 from harness import Census, Stage, wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -104,13 +105,17 @@ def test_the_server_in_use_dies(first, stage):
 def test_whoever_comes_back_to_a_server_finds_what_it_has_confirmed(private_redis, make_stage):
     first, second = private_redis(), private_redis()
     stage = make_stage([first.url, second.url])
-    worker, census = stage.worker("-c", "2"), Census(stage)
+    worker, census, running = stage.worker("-c", "3"), Census(stage), stage.key()
+    tracked = stage.send("block_tracked", running)
+    wait_until(lambda: tracked.state == "STARTED", lambda: tracked.state)
     census.send("nap_late", 100, 0.02)
     stage.ledger.wait("end", census.keys[10])
     first.kill()
     there = census.send("nap_late", 20, 0.02)
     wait_until(lambda: not set(there) & set(census.lost()), "the end of what the second server holds")
     assert census.lost()
+    stage.open_gate(running)
+    assert tracked.get(timeout=10) == running
     first.start()
     second.kill()
     census.send("nap_late", 20, 0.02)
@@ -118,3 +123,6 @@ def test_whoever_comes_back_to_a_server_finds_what_it_has_confirmed(private_redi
     # At most what was running, or had ended while its acknowledgement was on the way.
     assert len(census.twice()) <= 2 * 2
     assert worker.stop() == 0
+    # Nobody is told that the first server's worker died over a task that has ended.
+    with redis.Redis.from_url(first.url) as client:
+        assert not client.keys("celeriac.started.*")

@@ -10,7 +10,7 @@ Rules
        again but takes over the attempt that runs, or its outcome (`_Orphans`).
     4. Where several brokers are configured, the next connection may be to another one. It has no message of what had
        begun, so nothing is waited for: what follows and the results are applied there. That an attempt is over is
-       remembered, should its message come again.
+       remembered, should its message come again, or its broker still keep it as started.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,8 @@ class Consumer:
         self._url = next(self._urls)
         #: The broker whose messages are in our hands.
         self._served = self._url
+        #: For brokers that we have left, what they keep as started.
+        self._behind: dict[str, list[Settlement]] = {}
 
     # -- connection
 
@@ -149,8 +152,9 @@ class Consumer:
             else:
                 logger.info("Connected to %s", mask(self._url))
                 if self._url != self._served:
+                    self._leave_behind(self._served)
                     self._served = self._url
-                    self._leave_behind()
+                    self.settler.add(self._behind.pop(self._url, ()))
                 return receiver
 
     async def _consume(self, receiver: Receiver) -> None:
@@ -183,9 +187,12 @@ class Consumer:
                 request_started.settled_start = False
                 self._orphans.add_running(request_started)
 
-    def _leave_behind(self) -> None:
+    def _leave_behind(self, url: str) -> None:
         """This is another broker: rule 4."""
         for request in self.requests.values():
+            if request.settled_start and request.delivery.receipt is not None:
+                kept = Settlement(copy(request.delivery), Verdict.ACK, after_start=True)
+                self._behind.setdefault(url, []).append(kept)
             request.delivery.receipt = None
         self.settler.forget_receipts()
         self.settler.add(self._orphans.release())
