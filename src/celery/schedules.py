@@ -1,5 +1,7 @@
 """When periodic tasks run: every so often, by the calendar, or by the sun (API-081..087).
 
+The file is longer than others because its kinds share one vocabulary and one documented module.
+
 Vocabulary
     A *moment* is a point on the time line, an aware datetime. A *reading* is what a clock on the wall of the
     schedule's zone shows then, a naive datetime. A schedule names the moments at which its task runs; asked for the

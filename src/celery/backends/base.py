@@ -17,6 +17,8 @@ Who stores an attempt's result: where `async_writer` is true, the worker's main 
 that ran the task does, through `store_result`.
 
 A stored SUCCESS is final: nothing replaces it (wire.md 4.1).
+
+The file is longer than others because it is what third parties derive from, by name and by method.
 """
 
 from __future__ import annotations
