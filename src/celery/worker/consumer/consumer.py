@@ -328,11 +328,12 @@ class Consumer:
             return
         key = id(delivery)
         loop = asyncio.get_running_loop()
-        self._waits[key] = delivery, loop.call_later(decision.until - now, self._due, key, delivery, decision)
+        self._waits[key] = delivery, loop.call_later(decision.until - now, self._due, key, delivery)
 
-    def _due(self, key: int, delivery: Delivery, decision: Decision) -> None:
+    def _due(self, key: int, delivery: Delivery) -> None:
         del self._waits[key]
-        now = max(time.time(), decision.until or 0.0)
+        # The loop's timers are a little early at times: then it is decided to wait once more.
+        now = time.time()
         again = self.strategy.decide(delivery, now)
         if again.action is Action.RUN and again.headers["task"] in self.handover:
             self.handover.take(delivery, again)
