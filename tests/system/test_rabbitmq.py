@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import Stage, wait_until
+from secure_servers import SecureRabbitMQ
 
 from celery import exceptions
 from celery.brokers.amqp import Receiver, Sender
@@ -17,24 +18,9 @@ from celery.wire.envelope import Envelope
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from private_servers import PrivateRabbitMQ, free_port, self_signed  # noqa: E402  found through the line above
+from private_servers import self_signed  # noqa: E402  found through the line above
 
 pytestmark = pytest.mark.needs("rabbitmq")
-
-
-class SecureRabbitMQ(PrivateRabbitMQ):
-    """One that speaks TLS too, with a certificate that nobody knows."""
-
-    def __init__(self, folder):
-        self.certificate, key = self_signed(folder)
-        port = free_port()
-        self.tls_url = f"amqps://guest:guest@127.0.0.1:{port}//"
-        options = {"certfile": str(self.certificate), "keyfile": str(key), "verify": "verify_none"}
-        super().__init__(
-            folder,
-            **{"listeners.ssl.1": f"127.0.0.1:{port}"},
-            **{f"ssl_options.{name}": value for name, value in options.items()},
-        )
 
 
 @pytest.fixture(scope="module")
