@@ -72,6 +72,7 @@ __all__ = (
     "Retry",
     "SecurityError",
     "SecurityWarning",
+    "SendManyError",
     "SerializationError",
     "SoftTimeLimitExceeded",
     "TaskError",
@@ -261,6 +262,21 @@ class TaskError(CeleryError):
 
 class QueueNotFound(KeyError, TaskError):
     """The queue is not in ``task_queues`` and ``task_create_missing_queues`` is off."""
+
+
+class SendManyError(TaskError):
+    """Some calls of a `send_many` could not be sent; the others were.
+
+    Args:
+        args: The text.
+        kwargs: ``results``, one for each call, in order, None for those that were not sent; and ``errors``, position
+            of the call -> its exception.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.results: list[Any] = kwargs.get("results", [])
+        self.errors: dict[int, Exception] = kwargs.get("errors", {})
+        super().__init__(*args)
 
 
 class IncompleteStream(TaskError):

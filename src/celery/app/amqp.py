@@ -350,35 +350,41 @@ class AMQP:
             OperationalError: the broker stayed away for as long as the retry policy says.
         """
         message, policy = self._before_send(name, message, options)
-        if not self._send_otherwise(message, options, policy):
+        if not self._send_otherwise(name, message, options, policy):
             publisher = self.app.publisher
             if options.get("declare"):
                 declare = _queues_of(options)
                 publisher.run(lambda sender: sender.declare(declare), policy)
             publisher.publish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
-        self._after_send(name, message)
+            self.sent(name, message)
 
     async def asend(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:  # noqa: ARG002 - see send
         """`send` for coroutines."""
         message, policy = self._before_send(name, message, options)
-        if not self._send_otherwise(message, options, policy):
+        if not self._send_otherwise(name, message, options, policy):
             publisher = self.app.publisher
             if options.get("declare"):
                 declare = _queues_of(options)
                 await publisher.arun(lambda sender: sender.declare(declare), policy)
             await publisher.apublish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
-        self._after_send(name, message)
+            self.sent(name, message)
 
-    def _send_otherwise(self, message: Publish, options: Mapping[str, Any], policy: dict[str, Any] | None) -> bool:
-        """Send by what the caller brings: the outbox of a task, or a producer or connection of kombu."""
+    def _send_otherwise(
+        self, name: str, message: Publish, options: Mapping[str, Any], policy: dict[str, Any] | None
+    ) -> bool:
+        """Send by what the caller brings: an outbox, or a producer or connection of kombu."""
         producer, connection = options.get("producer") or options.get("publisher"), options.get("connection")
         if isinstance(producer, Outbox):
-            producer.publish(message)
+            declare = _queues_of(options) if options.get("declare") else ()
+            producer.publish(message, name=name, policy=policy, timeout=options.get("timeout"), declare=declare)
+            if producer.tells_when_sent:
+                return True
         elif producer is not None or connection is not None:
             publish = self.app._load("celery.app.bridge:publish")
             publish(message, producer, connection, options.get("declare"), policy)
         else:
             return False
+        self.sent(name, message)
         return True
 
     @property
@@ -396,7 +402,8 @@ class AMQP:
             message = _announce(name, message, policy, options.get("serializer") or conf.task_serializer)
         return message, policy if (conf.task_publish_retry if retry is None else retry) else None
 
-    def _after_send(self, name: str, message: Publish) -> None:
+    def sent(self, name: str, message: Publish) -> None:
+        """Tell `after_task_publish` (SIG-005) of a message that is with the broker."""
         if signals.after_task_publish.receivers:
             signals.after_task_publish.send(
                 sender=name,

@@ -29,7 +29,7 @@ from celery.utils.nodenames import anon_nodename
 from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from celery.app.amqp import AMQP
@@ -421,6 +421,48 @@ class Celery:
         result, message = prepare(self, name, args, kwargs, options)
         await self.amqp.asend(name, message, (args, kwargs), options)
         return result
+
+    def send_many(
+        self,
+        signatures: Iterable[Signature[Any] | Mapping[str, Any]],
+        *,
+        batch: int = 500,
+        on_error: Literal["continue", "stop", "send_nothing"] = "continue",
+        **options: Any,
+    ) -> list[Any]:
+        """Send many calls, in order, in few round trips.
+
+        Args:
+            signatures: signatures of any kind. A generator is drawn as its calls are sent, the first ones at once.
+            batch: how many leave together, at most. Where the broker confirms, each batch waits for its word.
+            on_error: what a call that cannot be sent (an argument that does not serialize or fit, an unknown queue)
+                means for the others. "continue": nothing. "stop": those that come after it are not sent.
+                "send_nothing": no call at all is sent; all messages are made, and held, before the first one leaves.
+            options: of `Task.apply_async`, for every call.
+
+        Returns:
+            The results, in order.
+
+        Raises:
+            SendManyError: at the end, if any call could not be sent: has the `results` of those that were, and the
+                `errors` by position.
+            OperationalError: the broker stayed away for longer than the retry policy bears. Its attribute `results`
+                has those of earlier batches; what was in the last one was perhaps sent.
+        """
+        send_many = self._load("celery.app.bulk:send_many")
+        return send_many(self, signatures, batch=batch, on_error=on_error, **options)  # type: ignore[no-any-return]  # loaded by its path
+
+    async def asend_many(
+        self,
+        signatures: Iterable[Signature[Any] | Mapping[str, Any]] | AsyncIterable[Any],
+        *,
+        batch: int = 500,
+        on_error: Literal["continue", "stop", "send_nothing"] = "continue",
+        **options: Any,
+    ) -> list[Any]:
+        """`send_many` for coroutines: the loop is not blocked. Takes asynchronous generators too."""
+        asend_many = self._load("celery.app.bulk:asend_many")
+        return await asend_many(self, signatures, batch=batch, on_error=on_error, **options)  # type: ignore[no-any-return]  # loaded by its path
 
     def signature(self, *args: Any, **kwargs: Any) -> Signature[Any]:
         """A Signature bound to this application; a Signature or its dict form is taken as it is."""

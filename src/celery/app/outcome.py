@@ -3,14 +3,16 @@
 An attempt runs in a child and yields an `Outcome`. Nothing of it has happened yet: applying it, in this order, is
 *settling*.
 
-    1. `follow`       what follows is sent: callbacks, error callbacks, the next step of a chain, a retry
+    1. `follow`       what follows is sent: callbacks, error callbacks, the next step of a chain, a retry; a chord
+                      among them begins to count (`begins`)
     2. `writes`       records are stored: the task's own, and those of chain steps that will now never run
-    3. `disposition`  the delivery is acknowledged, refused or given back
-    4. events         monitors are told
+    3. `parts`        chords whose members these are count them; who completes one sends its body (`celery.app.chords`)
+    4. `disposition`  the delivery is acknowledged, refused or given back
+    5. events         monitors are told
 
 `celery.worker.request` settles batches of outcomes, in one transaction where the stores allow;
 `celery.app.apply` settles one in place (eager mode: no delivery, no events). Where the result backend can only store
-blockingly the child has done 1 and 2 itself, and sends an Outcome in which both are empty (`Outcome.settled`).
+blockingly the child has done 1 to 3 itself, and sends an Outcome in which they are empty (`Outcome.settled`).
 
 Whoever dies in between, the order keeps the promise: what follows may be sent twice, it is never lost.
 """
@@ -22,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from celery.brokers.base import Publish, ResultWrite
+from celery.brokers.base import ChordPart, ChordStart, Publish, ResultWrite
 
 
 class Disposition(enum.IntEnum):
@@ -54,10 +56,12 @@ class Outcome(msgspec.Struct, array_like=True):
     #: For events and logs: repr of the value, or of the exception.
     summary: str = ""
     traceback: str | None = None
-    #: The child has applied `follow` and `writes` already.
+    #: The child has applied all but the disposition already.
     settled: bool = False
     #: Of a function that was called instead of a task (`celery.concurrency.calls`): pickled.
     value: bytes | None = None
+    begins: list[ChordStart] = []
+    parts: list[ChordPart] = []
 
 
 class Outbox:
@@ -67,6 +71,9 @@ class Outbox:
     """
 
     __slots__ = ("messages",)
+
+    #: Whoever publishes what is kept here tells `after_task_publish` then (`AMQP.sent`).
+    tells_when_sent = False
 
     def __init__(self) -> None:
         self.messages: list[Publish] = []

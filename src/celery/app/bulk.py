@@ -1,0 +1,353 @@
+"""Sending many calls at once: `Celery.send_many`, `Celery.asend_many`, and what groups are sent by.
+
+Vocabulary
+    *Item*: one signature of the list or iterable given. *Batch*: the messages of some items, which leave together.
+
+Rules
+    1. Each item takes the road of a single call (`Signature.apply_async`), with a Batch for its producer; so whatever
+       an application overrides on that road counts here too. What an item has sent when it fails is taken back.
+    2. Items are drawn as batches leave, so a generator is never held in memory. The first batch is small, and one
+       that grows old while its items are slow to come leaves as it is.
+    3. Order is kept. A batch is one call of the broker's driver, and one confirmation where the broker confirms.
+    4. An item that cannot become a message stops none of the others, unless the caller says so (`on_error`); the
+       caller is told at the end. A broker that stays away, beyond the retry policy, ends the call.
+    5. What is sent and then not confirmed may have been sent: a retry sends it again, under the same id.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from celery import exceptions
+from celery.app.outcome import Outbox
+from celery.canvas.signature import maybe_signature
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+
+    from celery.app.base import Celery
+    from celery.brokers.base import Publish
+
+#: Items of a batch, at most; and of the first one, which is to leave at once. Each is four times the one before it.
+BATCH = 500
+FIRST_BATCH = 20
+#: Seconds after which a batch leaves, full or not, when the next item comes.
+OLDEST = 0.05
+
+#: What a bad item means for the others; see `send_many`.
+OnError = Literal["continue", "stop", "send_nothing"]
+#: Options that name another way to the broker than the application's own.
+_OTHER_WAYS = ("producer", "publisher", "connection")
+
+
+class Sent(NamedTuple):
+    """What became of one item."""
+
+    #: Its position in what was given.
+    number: int
+    #: Name of its task.
+    task: str
+    #: As of `apply_async`; None when it was not sent.
+    result: Any
+    error: Exception | None = None
+
+
+class _Message(NamedTuple):
+    """A message, the item it belongs to, and how it wants to be sent."""
+
+    item: int
+    name: str
+    publish: Publish
+    policy: dict[str, Any] | None
+    timeout: float | None
+
+
+class Batch(Outbox):
+    """Stands in for a producer: what items send through it leaves together."""
+
+    __slots__ = ("_app", "_item", "_options", "declare", "entries", "items")
+
+    tells_when_sent = True
+
+    def __init__(self, app: Celery, options: dict[str, Any]) -> None:
+        super().__init__()
+        self._app = app
+        self._options = {**options, "producer": self}
+        self._item = 0
+        self.items: list[Sent] = []
+        self.entries: list[_Message] = []
+        self.declare: list[Any] = []
+
+    def publish(
+        self,
+        message: Publish,
+        *,
+        name: str = "",
+        policy: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        declare: Any = (),
+        **_: Any,
+    ) -> None:
+        """Keep a message for the batch."""
+        self.entries.append(_Message(self._item, name, message, policy, timeout))
+        self.declare.extend(declare or ())
+
+    def add(self, index: int, item: Any) -> Sent:
+        """Have an item make its message."""
+        before = len(self.entries)
+        self._item = len(self.items)
+        try:
+            signature = maybe_signature(item, app=self._app)
+            if signature is None or not hasattr(signature, "apply_async"):
+                raise TypeError(f"send_many takes signatures, not {type(item).__name__}: {item!r:.200}")  # noqa: TRY301 - told as the item's own
+            options = self._options
+            if any(signature.options.get(way) for way in _OTHER_WAYS):
+                options = {name: value for name, value in options.items() if name != "producer"}
+            sent = Sent(index, signature.task, signature.apply_async(**options))
+        except Exception as error:  # noqa: BLE001 - it belongs to the item, and is told at the end
+            del self.entries[before:]
+            sent = Sent(index, item.get("task", "") if isinstance(item, dict) else "", None, error)
+        self.items.append(sent)
+        return sent
+
+    def fail(self, entry: _Message, error: Exception) -> None:
+        """The broker's driver refused a message."""
+        self.items[entry.item] = self.items[entry.item]._replace(result=None, error=error)
+
+    def steps(self) -> Generator[list[_Message], Exception | None, None]:
+        """What to publish, call by call; to be told of each call how it ended (None: well).
+
+        Neighbours that want to be sent alike leave in one call. An error of the driver that is not the connection's
+        concerns a single message, and then nothing of the call was sent: its messages are sent one by one.
+        """
+        for alike in _alike(self.entries):
+            error = yield alike
+            if error is None:
+                continue
+            if len(alike) == 1:
+                self.fail(alike[0], error)
+                continue
+            for entry in alike:
+                error = yield [entry]
+                if error is not None:
+                    self.fail(entry, error)
+
+
+def _alike(entries: list[_Message]) -> Iterator[list[_Message]]:
+    start = 0
+    for end in range(1, len(entries) + 1):
+        first, last = entries[start], entries[end] if end < len(entries) else None
+        if last is None or last.policy != first.policy or last.timeout != first.timeout or end - start >= BATCH:
+            yield entries[start:end]
+            start = end
+
+
+class _Draw:
+    """Fills batches; says when one is to leave (rule 2)."""
+
+    def __init__(self, app: Celery, batch: int, on_error: OnError, options: dict[str, Any]) -> None:
+        if on_error not in ("continue", "stop", "send_nothing"):
+            raise ValueError(f"on_error is {on_error!r}; it can be 'continue', 'stop' or 'send_nothing'.")
+        if batch < 1:
+            raise ValueError(f"batch is {batch!r}; a batch has one item at least.")
+        self._app = app
+        self._most = batch
+        self._on_error = on_error
+        self._options = options
+        self._size = min(batch, FIRST_BATCH)
+        self._index = 0
+        self._born = 0.0
+        self.batch = Batch(app, options)
+        self.stopped = False
+
+    def add(self, item: Any) -> bool:
+        """Take an item; whether the batch is to leave before the next one is drawn."""
+        batch = self.batch
+        if not batch.items:
+            self._born = time.monotonic()
+        sent = batch.add(self._index, item)
+        self._index += 1
+        if sent.error is not None and self._on_error != "continue":
+            self.stopped = True
+            if self._on_error == "send_nothing":
+                batch.entries.clear()
+                batch.items = [known._replace(result=None) for known in batch.items]
+            return True
+        if self._on_error == "send_nothing":
+            return False
+        return len(batch.items) >= self._size or time.monotonic() - self._born > OLDEST
+
+    def next(self) -> Batch:
+        """The batch that leaves now; another one is begun."""
+        full, self.batch = self.batch, Batch(self._app, self._options)
+        self._size = min(self._size * 4, self._most)
+        return full
+
+
+def send_in_batches(
+    app: Celery, signatures: Iterable[Any], *, batch: int = BATCH, on_error: OnError = "continue", **options: Any
+) -> Iterator[list[Sent]]:
+    """Send signatures; after each batch, what became of its items.
+
+    Args:
+        app: the application.
+        signatures: signatures, or their dict forms, of any kind; drawn as batches leave.
+        batch: items of a batch, at most.
+        on_error: see `send_many`.
+        options: of `apply_async`, for every item.
+
+    Raises:
+        OperationalError: the broker stayed away for longer than the retry policy bears; what the batches before this
+            one had is sent, and of this one perhaps some.
+    """
+    draw = _Draw(app, batch, on_error, options)
+    for item in signatures:
+        if draw.add(item):
+            yield _publish(app, draw.next())
+            if draw.stopped:
+                return
+    if draw.batch.items:
+        yield _publish(app, draw.next())
+
+
+async def asend_in_batches(
+    app: Celery,
+    signatures: Iterable[Any] | AsyncIterable[Any],
+    *,
+    batch: int = BATCH,
+    on_error: OnError = "continue",
+    **options: Any,
+) -> AsyncIterator[list[Sent]]:
+    """`send_in_batches` for coroutines; takes asynchronous generators too."""
+    draw = _Draw(app, batch, on_error, options)
+    async for item in _each(signatures):
+        if draw.add(item):
+            yield await _apublish(app, draw.next())
+            if draw.stopped:
+                return
+    if draw.batch.items:
+        yield await _apublish(app, draw.next())
+
+
+async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+    if hasattr(items, "__aiter__"):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+def _publish(app: Celery, batch: Batch) -> list[Sent]:
+    publisher = app.publisher
+    if batch.declare:
+        publisher.run(lambda sender: sender.declare(batch.declare), batch.entries[0].policy)
+    steps = batch.steps()
+    entries = next(steps, None)
+    while entries is not None:
+        error = None
+        first = entries[0]
+        try:
+            messages = [entry.publish for entry in entries]
+            publisher.publish(messages, confirm=True, timeout=first.timeout, policy=first.policy)
+        except exceptions.OperationalError:
+            raise
+        except Exception as refused:  # noqa: BLE001 - of a message, see Batch.steps
+            error = refused
+        else:
+            _tell(app, entries)
+        entries = _following(steps, error)
+    return batch.items
+
+
+async def _apublish(app: Celery, batch: Batch) -> list[Sent]:
+    publisher = app.publisher
+    if batch.declare:
+        await publisher.arun(lambda sender: sender.declare(batch.declare), batch.entries[0].policy)
+    steps = batch.steps()
+    entries = next(steps, None)
+    while entries is not None:
+        error = None
+        first = entries[0]
+        try:
+            messages = [entry.publish for entry in entries]
+            await publisher.apublish(messages, confirm=True, timeout=first.timeout, policy=first.policy)
+        except exceptions.OperationalError:
+            raise
+        except Exception as refused:  # noqa: BLE001 - of a message, see Batch.steps
+            error = refused
+        else:
+            _tell(app, entries)
+        entries = _following(steps, error)
+    return batch.items
+
+
+def _tell(app: Celery, entries: list[_Message]) -> None:
+    for entry in entries:
+        app.amqp.sent(entry.name, entry.publish)
+
+
+def _following(
+    steps: Generator[list[_Message], Exception | None, None], error: Exception | None
+) -> list[_Message] | None:
+    try:
+        return steps.send(error)
+    except StopIteration:
+        return None
+
+
+class _Tally:
+    """Results in order and errors by index, from batches."""
+
+    def __init__(self) -> None:
+        self.results: list[Any] = []
+        self.errors: dict[int, Exception] = {}
+        self._first_task = ""
+
+    def add(self, items: list[Sent]) -> None:
+        for item in items:
+            self.results.append(item.result)
+            if item.error is not None:
+                if not self.errors:
+                    self._first_task = item.task
+                self.errors[item.number] = item.error
+
+    def told(self, error: Exception) -> Exception:
+        """The error of a broker that stayed away, with what was sent before."""
+        error.results = self.results  # type: ignore[attr-defined]  # as of SendManyError, on an exception of kombu's
+        error.add_note(f"{len(self.results)} calls of send_many had been dealt with before.")
+        return error
+
+    def end(self) -> list[Any]:
+        if self.errors:
+            index, error = next(iter(self.errors.items()))
+            raise exceptions.SendManyError(
+                f"{len(self.errors)} of {len(self.results)} calls could not be sent; the first is number {index}, "
+                f"{self._first_task or 'of no task'}: {type(error).__name__}: {error}",
+                results=self.results,
+                errors=self.errors,
+            ) from error
+        return self.results
+
+
+def send_many(app: Celery, signatures: Iterable[Any], **options: Any) -> list[Any]:
+    """See `Celery.send_many`."""
+    tally = _Tally()
+    try:
+        for items in send_in_batches(app, signatures, **options):
+            tally.add(items)
+    except exceptions.OperationalError as error:
+        raise tally.told(error) from error.__cause__
+    return tally.end()
+
+
+async def asend_many(app: Celery, signatures: Iterable[Any] | AsyncIterable[Any], **options: Any) -> list[Any]:
+    """See `Celery.asend_many`."""
+    tally = _Tally()
+    try:
+        async for items in asend_in_batches(app, signatures, **options):
+            tally.add(items)
+    except exceptions.OperationalError as error:
+        raise tally.told(error) from error.__cause__
+    return tally.end()
