@@ -60,8 +60,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     transactional: bool = False
     #: Sender.publish(confirm=True) waits for the broker's word (elsewhere a write is its own confirmation).
     confirms: bool = False
-    #: What was refused is kept: `Sender.dead_letters`, `replay`, and `length` and `purge` of `<queue>.dead`.
-    dead_letters: bool = True
+    #: A queue may have an x-dead-letter-exchange, which then gets what is refused in place of `<queue>.dead`.
+    dead_letter_exchanges: bool = False
 
 
 class Publish(msgspec.Struct, frozen=True, array_like=True):
@@ -93,11 +93,13 @@ class Delivery(msgspec.Struct, eq=False):
     routing_key: str
     redelivered: bool = False
     #: How many times the message was handed to a worker that did not settle it: 0 at first; drivers count
-    #: Verdict.LOST, expired leases and dead workers, and keep the number in the header `x-delivery-count`
-    #: or in a column.
+    #: Verdict.LOST, expired leases and dead workers, and keep the number in a header or in a column.
     failures: int = 0
     #: Its worker died after Verdict.START: it must not run, the loss is to be reported and acknowledged.
     lost: bool = False
+    #: It came back from a worker that did not settle it, and the broker will not know how often: unless such a message is
+    #: acknowledged before it runs, it has to be settled with Verdict.COUNT, and will be a new delivery.
+    uncounted: bool = False
 
 
 class Verdict(enum.IntEnum):
@@ -118,6 +120,8 @@ class Verdict(enum.IntEnum):
     DELAY = 5
     #: Refused: moved to `<queue>.dead`, or what the broker has for that.
     DEAD = 6
+    #: Back into its queue, to be delivered last, with its `failures` written down: for what is `uncounted`.
+    COUNT = 7
 
 
 class ResultWrite(msgspec.Struct, frozen=True, array_like=True):
@@ -133,11 +137,47 @@ class ResultWrite(msgspec.Struct, frozen=True, array_like=True):
     reply_to: str | None = None
 
 
+class ChordStart(msgspec.Struct, frozen=True, array_like=True):
+    """A chord begins to count (wire.md 4.5, step 1). Its members may have finished before."""
+
+    group_id: str
+    #: How many members have to finish.
+    size: int
+
+
+class ChordPart(msgspec.Struct, frozen=True, array_like=True):
+    """What a finished member of a chord's header tells its chord (wire.md 4.5, step 2)."""
+
+    group_id: str
+    task_id: str
+    #: Position in the header; None: wherever.
+    index: int | None
+    #: SUCCESS, FAILURE or REVOKED.
+    state: str
+    #: `[1, task id, state, value]`, encoded in the result serializer.
+    payload: bytes
+    #: The body's signature as JSON; None: it is the `chord` of the message whose attempt this settles.
+    body: bytes | None = None
+
+
+class ChordClaim(msgspec.Struct, frozen=True, array_like=True):
+    """The right to finish a chord: its last member was counted (wire.md 4.5, steps 2 to 6)."""
+
+    part: ChordPart
+    #: Proves the claim; "": another one holds it and may be dying. Ask again in a second, by adding the part again.
+    token: str
+
+
 class Settlement(msgspec.Struct):
     """A verdict on a delivery, with what has to happen before it takes effect.
 
-    `follow` is published first, then `results` are stored, then the verdict is applied: all in one transaction
-    where `Capabilities.transactional`; elsewhere the worker has done the first two and leaves them empty.
+    `begins` are recorded and `follow` is published first, then `results` are stored, then `parts` are counted, then the
+    verdict is applied: all in one transaction where `Capabilities.transactional`; elsewhere the worker has done all but
+    the verdict and leaves them empty.
+
+    A part that completes its chord gives a claim, in `claims`, and then the verdict is *not* applied: another settlement
+    of the same delivery follows, which finishes the chord (`closes`). It is void, but for its verdict, when the claim
+    is no longer valid.
     """
 
     delivery: Delivery
@@ -150,6 +190,12 @@ class Settlement(msgspec.Struct):
     results: Sequence[ResultWrite] = ()
     #: Verdict.START was settled before: the message is out of its queue.
     after_start: bool = False
+    begins: Sequence[ChordStart] = ()
+    parts: Sequence[ChordPart] = ()
+    #: The chord that this finishes: its bookkeeping goes, in the same step.
+    closes: ChordClaim | None = None
+    #: Set by `settle`.
+    claims: list[ChordClaim] = []
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
