@@ -31,12 +31,21 @@ if TYPE_CHECKING:
 class EagerOutbox:
     """Takes what follows an attempt as signatures to apply, where a worker's Outbox takes messages to send."""
 
-    __slots__ = ("messages", "signatures")
+    __slots__ = ("begins", "messages", "signatures")
 
     def __init__(self) -> None:
-        #: Always empty: nothing is sent.
+        #: Always empty, both: nothing is sent.
         self.messages: list[Any] = []
+        self.begins: list[Any] = []
         self.signatures: list[tuple[Signature[Any], tuple[Any, ...], dict[str, Any]]] = []
+
+    def send(self, signature: Signature[Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Keep a call."""
+        self.signatures.append((signature, args, options))
+
+    def clear(self) -> None:
+        """Nothing of it follows."""
+        self.signatures = []
 
 
 def apply(

@@ -79,19 +79,6 @@ def takes_many(task: Task[..., Any]) -> bool:
     return code.co_argcount - bound > 1 or bool(code.co_flags & 0x04)  # 0x04: *args
 
 
-def ids_of(chain: Any) -> list[str]:
-    """Ids that clients may be waiting for, of steps that will not run; those of chord bodies too."""
-    found = []
-    for step in chain or ():
-        options = step.get("options") or {}
-        if options.get("task_id"):
-            found.append(options["task_id"])
-        body = (step.get("kwargs") or {}).get("body") if step.get("subtask_type") == "chord" else None
-        if body:
-            found.extend(ids_of([body]))
-    return found
-
-
 def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """The value of an async body, for a caller that cannot await: on a loop of its own, in a thread of its own where
     this one is running a loop already.

@@ -20,11 +20,14 @@ Whoever dies in between, the order keeps the promise: what follows may be sent t
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from celery.brokers.base import ChordPart, ChordStart, Publish, ResultWrite
+
+if TYPE_CHECKING:
+    from celery.canvas.signature import Signature
 
 
 class Disposition(enum.IntEnum):
@@ -70,14 +73,28 @@ class Outbox:
     Passed as the `producer` option of `apply_async`; `Celery.send_task` hands it the finished `Publish`.
     """
 
-    __slots__ = ("messages",)
+    __slots__ = ("begins", "messages")
 
     #: Whoever publishes what is kept here tells `after_task_publish` then (`AMQP.sent`).
     tells_when_sent = False
 
     def __init__(self) -> None:
         self.messages: list[Publish] = []
+        self.begins: list[ChordStart] = []
 
     def publish(self, message: Publish, **_: Any) -> None:
         """Keep a message for the Outcome."""
         self.messages.append(message)
+
+    def send(self, signature: Signature[Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Make messages of a call, and keep them."""
+        signature.apply_async(args, producer=self, **options)
+
+    def begin(self, start: ChordStart) -> None:
+        """Keep for the Outcome that a chord begins to count."""
+        self.begins.append(start)
+
+    def clear(self) -> None:
+        """Nothing of it follows."""
+        self.messages.clear()
+        self.begins.clear()

@@ -1,7 +1,8 @@
 """Settling in the child, for a result backend that only stores blockingly (see `celery.app.outcome`).
 
 Rules
-    1. What follows is sent, confirmed, before the result is stored. The worker does the rest.
+    1. What follows is sent, confirmed, before the result is stored; then the chord that counts the task is told, by the
+       documented hook of the backend. The worker does the rest.
     2. A broker or a store that is away is waited for, as the worker does: the attempt is over, and must not be made
        again for that. Time limits and shutdown still end the process.
     3. What no waiting mends (the store refuses the record) is logged and given up. The process lives on: other tasks
@@ -14,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
+from celery.app import chords
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from celery.app.attempt import Attempt
     from celery.app.base import Celery
-    from celery.brokers.base import ResultWrite
+    from celery.brokers.base import ChordPart, ResultWrite
 
 logger = get_logger(__name__)
 
@@ -38,11 +40,15 @@ def settle(app: Celery, attempt: Attempt) -> None:
     """
     outcome, backend = attempt.outcome, attempt.plan.task.backend
     policy = dict(app.conf.task_publish_retry_policy)
+    if outcome.begins and app.backend.chords is not None:
+        _insist(attempt, "the size of a chord", lambda: app.backend.chords.begin(outcome.begins))
     if outcome.follow:
         _insist(attempt, "what follows", lambda: app.publisher.publish(outcome.follow, confirm=True, policy=policy))
     for write in outcome.writes:
         _insist(attempt, "its result", lambda write=write: _store(attempt, write), backend.exception_safe_to_retry)  # type: ignore[misc]  # mypy cannot type a default that binds the loop variable
-    outcome.follow, outcome.writes, outcome.settled = [], [], True
+    for part in outcome.parts:
+        _insist(attempt, "its chord", lambda part=part: _tell(app, attempt, part), backend.exception_safe_to_retry)  # type: ignore[misc]  # as above
+    outcome.begins, outcome.follow, outcome.writes, outcome.parts, outcome.settled = [], [], [], [], True
     backend.process_cleanup()
 
 
@@ -53,6 +59,14 @@ def _store(attempt: Attempt, write: ResultWrite) -> None:
         backend.store_result(write.task_id, value, outcome.state, outcome.traceback, request)
     else:
         backend.store_result(write.task_id, attempt.exc, outcome.state, outcome.traceback)
+
+
+def _tell(app: Celery, attempt: Attempt, part: ChordPart) -> None:
+    if part.body is not None:
+        chords.tell(app, part, attempt.exc)
+        return
+    value = attempt.exc if attempt.exc is not None else attempt.retval
+    attempt.plan.task.backend.on_chord_part_return(attempt.request, attempt.outcome.state, value)
 
 
 def _insist(

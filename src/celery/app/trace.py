@@ -24,8 +24,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import _state, exceptions, signals, states
-from celery.app import settling
-from celery.app.attempt import Attempt, Plan, ids_of, run_to_end, takes_many
+from celery.app import following, settling
+from celery.app.attempt import Attempt, Plan, run_to_end
 from celery.app.attempt import task_has_custom as task_has_custom  # noqa: PLC0414 - integrations import it from here
 from celery.app.context import Context, custom_headers
 from celery.app.einfo import ExceptionInfo
@@ -33,7 +33,7 @@ from celery.app.outcome import Disposition, Outbox, Outcome
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.log import get_logger
 from celery.utils.saferepr import saferepr
-from celery.wire.protocol import next_step, read_task
+from celery.wire.protocol import read_task
 from celery.wire.serializers import resolve_accept
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from celery.app.base import Celery
     from celery.app.task import Task
     from celery.backends.base import Backend
-    from celery.canvas.signature import Signature
     from celery.wire.envelope import Envelope
 
 __all__ = ("TraceInfo", "build_tracer", "reset_worker_optimizations", "setup_worker_optimizations", "trace_task")
@@ -228,10 +227,12 @@ class Tracer:
         attempt.retval = retval
         try:
             if request.callbacks or request.chain:
-                self._follow_success(attempt)
+                following.send_after_success(self.app, request, retval, attempt.outbox)
             self._record(attempt, retval)
+            if request.chord:
+                self._count(attempt, retval)
         except Exception as exc:  # noqa: BLE001 - an unserializable value, a callback that cannot be sent
-            attempt.outbox.messages.clear()  # nothing of a success that failed may follow
+            attempt.outbox.clear()  # nothing of a success that failed may follow
             self.fail(attempt, exc)
 
     def conclude(self, attempt: Attempt, exc: BaseException) -> None:
@@ -248,18 +249,21 @@ class Tracer:
 
     def fail(self, attempt: Attempt, exc: BaseException) -> None:
         """FAILURE (or REVOKED): error callbacks follow; later steps of the chain fail too."""
-        revoked = isinstance(exc, exceptions.TaskRevokedError)
+        request, revoked = attempt.request, isinstance(exc, exceptions.TaskRevokedError)
         attempt.outcome.state = states.REVOKED if revoked else states.FAILURE
         attempt.retval = attempt.exc = exc
         attempt.einfo = ExceptionInfo(exc, hide=__file__)
         attempt.outcome.summary = saferepr(exc)
         attempt.outcome.traceback = attempt.einfo.traceback
         try:
-            if attempt.request.errbacks:
-                self._follow_failure(attempt, exc)
+            if request.errbacks and not revoked:  # CANVAS-013
+                tb = attempt.einfo.traceback
+                following.send_after_failure(self.app, request.errbacks, request, exc, tb, attempt.outbox)
             self._record(attempt, exc)
-            if attempt.request.chain:
-                self._fail_chain(attempt, exc)
+            if request.chain:
+                self._tell_others(attempt, exc)
+            if request.chord:
+                self._count(attempt, exc)
         except Exception as error:  # noqa: BLE001 - the task's own failure must be told whatever happens here
             self._internal_error(attempt, error)
 
@@ -286,51 +290,12 @@ class Tracer:
         finally:
             _state.pop_frame()
         outcome = attempt.outcome
-        outcome.follow = attempt.outbox.messages
+        outcome.follow, outcome.begins = attempt.outbox.messages, attempt.outbox.begins
         if attempt.plan.settles_here and not self.eager:
             settling.settle(self.app, attempt)
         return outcome
 
     # -- parts of conclude
-
-    def _follow_success(self, attempt: Attempt) -> None:
-        request, app = attempt.request, self.app
-        where: dict[str, Any] = {"root_id": request.root_id, "parent_id": request.id}
-        priority = (request.delivery_info or {}).get("priority") if app.conf.task_inherit_parent_priority else None
-        if priority is not None:
-            where["priority"] = priority
-        for callback in request.callbacks or ():
-            self._send(attempt, app.signature(callback), (attempt.retval,), where)
-        step = next_step(request.chain)
-        if step is not None:
-            signature, rest = step
-            self._send(attempt, app.signature(signature), (attempt.retval,), {**where, "chain": rest})
-
-    def _send(
-        self, attempt: Attempt, signature: Signature[Any], args: tuple[Any, ...], options: dict[str, Any]
-    ) -> None:
-        """What follows a worker's attempt becomes a message of its Outcome, an eager one's is applied in place."""
-        if self.eager:
-            attempt.request.outbox.signatures.append((signature, args, options))
-        else:
-            signature.apply_async(args, producer=attempt.outbox, **options)
-
-    def _follow_failure(self, attempt: Attempt, exc: BaseException) -> None:
-        """Error callbacks: one that is registered here and takes more than one argument is called in place, as
-        (request, exc, traceback); any other is sent, the failed task's id in front of its arguments (wire.md 1.6).
-        """
-        request, einfo = attempt.request, attempt.einfo
-        where = {"parent_id": request.id, "root_id": request.root_id or request.id}
-        for item in request.errbacks:
-            errback = self.app.signature(item)
-            known = self.app.tasks.get(errback.task)
-            if known is None or not takes_many(known):
-                self._send(attempt, errback, (request.id,), where)
-                continue
-            try:
-                errback(request, exc, einfo.traceback if einfo else None)
-            except Exception:
-                logger.exception("Error callback %s of task %s[%s] raised", errback.task, request.task, request.id)
 
     def _retry(self, attempt: Attempt, exc: Retry) -> None:
         attempt.outcome.state = states.RETRY
@@ -360,18 +325,27 @@ class Tracer:
         backend: Backend = task.backend
         outcome.writes.append(backend.prepare_write(request.id, value, outcome.state, outcome.traceback, request))
 
-    def _fail_chain(self, attempt: Attempt, exc: BaseException) -> None:
-        """Steps that will now never run get the failure as theirs (wire.md 1.6)."""
-        backend: Backend = attempt.plan.task.backend
-        for task_id in ids_of(attempt.request.chain):
-            attempt.outcome.writes.append(
-                backend.prepare_write(
-                    task_id,
-                    exc,
-                    attempt.outcome.state,
-                    attempt.outcome.traceback,
-                    Context(id=task_id, reply_to=attempt.request.reply_to, group=attempt.request.group),
-                )
+    def _tell_others(self, attempt: Attempt, exc: BaseException) -> None:
+        """Steps that will now never run fail too."""
+        request, outcome = attempt.request, attempt.outcome
+        losses = following.losses_of(
+            attempt.plan.task.backend,
+            reversed(request.chain),
+            exc,
+            outcome.state,
+            outcome.traceback,
+            request.reply_to,
+        )
+        outcome.writes += losses.writes
+        outcome.parts += losses.parts
+
+    def _count(self, attempt: Attempt, value: Any) -> None:
+        """The chord of whose header this is a member counts it."""
+        request = attempt.request
+        if request.group and not self.eager:
+            place = following.Place(request.group, request.id, request.group_index)
+            attempt.outcome.parts.append(
+                following.part_of(attempt.plan.task.backend, place, attempt.outcome.state, value)
             )
 
     def _store_started(self, attempt: Attempt) -> None:
