@@ -69,6 +69,17 @@ def test_a_worker_is_killed(stage, census):
     assert len(census.twice()) <= 2 * 3
 
 
+def test_all_that_a_killed_worker_held_has_run_elsewhere_within_fifteen_seconds(stage, census):
+    victim, _ = stage.worker("-c", "2"), stage.worker("-c", "2")
+    keys = census.send("nap_late", 100, 0.05)
+    wait_until(lambda: stage.ledger.entries("start", keys[20]), "a good start")
+    victim.kill()
+    killed = time.time()
+    census.wait_none_lost(TAKEOVER)
+    last = max(entry.time for entry in stage.ledger.entries("end"))
+    assert last - killed < 15
+
+
 @RECORDED
 def test_what_a_killed_worker_had_begun_is_told_as_lost(stage):
     worker, key = stage.worker("-c", "1"), stage.key()

@@ -41,13 +41,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds without renewal after which a worker counts as dead.
-LEASE = 13.0
+LEASE = 9.0
 #: Renew when less than this is left.
-_RENEWAL = 9.0
+_RENEWAL = 7.0
 #: Seconds between two looks; also how late a delayed message of a peer can be.
 _TICK = 1.0
-#: A look that gets no answer for so long means that the connection is half open.
-_ANSWER = 10.0
+#: A look that gets no answer for so long means that the connection is half open. Less than any lease has left when a
+#: look is due.
+_ANSWER = 5.0
 #: Entries moved by one script, so that no single one holds the server up.
 _AT_ONCE = 200
 
