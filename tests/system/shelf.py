@@ -11,16 +11,16 @@ class Shelf(KeyValueStoreBackend):
     """A file for each result, in the folder that ``SHELF`` names."""
 
     def _file(self, key):
-        return Path(os.environ["SHELF"], key.decode() if isinstance(key, bytes) else key)
+        return Path(os.environ["SHELF"], key.decode())
 
     def get(self, key):
         with contextlib.suppress(FileNotFoundError):
-            return self._file(key).read_bytes()
+            return self._file(key).read_text()
         return None
 
     def set(self, key, value):
-        fresh = self._file(f"{key}.{os.getpid()}")
-        fresh.write_bytes(value)
+        fresh = self._file(key + f".{os.getpid()}".encode())
+        fresh.write_text(value)
         fresh.rename(self._file(key))
 
     def delete(self, key):

@@ -10,7 +10,7 @@ A backend stores one *record* per task (wire.md 4.1). Three layers:
 `DisabledBackend`
     No results: storing is a no-op, reading says what to configure.
 
-`SyncBackendMixin` adds what Celery's backends offer beside: waits that are handed a result.
+What Celery's backends offer third parties beside is in `celery.backends.thirdparty`.
 
 Who stores an attempt's result: where `async_writer` is true, the worker's main process does, in batches, through
 `open_writer`, `write`, `close_writer`; else (the default for third-party subclasses, whose verbs block) the child
@@ -28,10 +28,12 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import states
 from celery.backends.asynchronous import Meta, PollingWatcher, ResultHub, Watcher
+from celery.backends.thirdparty import KeyForm, SyncBackendMixin
 from celery.brokers.base import ResultWrite
 from celery.brokers.url import mask
 from celery.exceptions import ImproperlyConfigured, TaskRevokedError, TimeoutError  # noqa: A004 - the documented name
@@ -46,10 +48,8 @@ if TYPE_CHECKING:
 
     from celery.app.base import Celery
 
-#: Prefixes of keys (API-063).
-TASK_KEY = "celery-task-meta-"
-GROUP_KEY = "celery-taskset-meta-"
-CHORD_KEY = "chord-unlock-"
+#: How often third parties try again on their own.
+RETRY_POLICY = {"max_retries": 20, "interval_start": 0, "interval_step": 1, "interval_max": 1}
 
 DISABLED = """\
 No result backend is configured.
@@ -74,6 +74,7 @@ class Backend:
     persistent = True
     supports_result_compression = False
     supports_failure_expires = False
+    retry_policy: ClassVar[dict[str, Any]] = RETRY_POLICY
     #: Seconds between two looks of a polling wait.
     subpolling_interval: float | None = None
 
@@ -187,10 +188,11 @@ class Backend:
         reply_to = getattr(request, "reply_to", None)
         return ResultWrite(task_id, state, payload, content_type, content_encoding, reply_to)
 
-    def encode(self, data: Any) -> bytes:
-        """Serialize (and compress, where configured)."""
-        payload = serializers.dumps(data, self.serializer)[2]
-        return compress_payload(payload, self.compression) if self.compression else payload
+    def encode(self, data: Any) -> Any:
+        """Serialize (and compress, where configured). Bytes; text where it is for a store of a third party."""
+        if self.compression:
+            return compress_payload(serializers.dumps(data, self.serializer)[2], self.compression)
+        return serializers.dumps(data, self.serializer)[2] if self.async_writer else self._encode(data)[2]
 
     def _encode(self, data: Any) -> tuple[str, str, str | bytes]:
         """Content type, encoding and payload, text where it is; for columns of a database (django-celery-results)."""
@@ -548,18 +550,6 @@ class Backend:
         raise NotImplementedError(f"{type(self).__name__} cannot delete groups")
 
 
-class SyncBackendMixin:
-    """Waits that are handed a result; the result asks its backend in turn."""
-
-    def wait_for_pending(self, result: Any, **options: Any) -> Any:
-        """The value of a result, or its exception: `result.get`, with the same options."""
-        return result.get(**options)
-
-    def iter_native(self, result: Any, **options: Any) -> Any:
-        """(id, record) of a set of results as they arrive: `result.iter_native`, with the same options."""
-        return result.iter_native(**options)
-
-
 class BaseBackend(Backend, SyncBackendMixin):
     """What a backend of one's own derives from."""
 
@@ -568,61 +558,47 @@ class BaseBackend(Backend, SyncBackendMixin):
 BaseDictBackend = BaseBackend
 
 
-class BaseKeyValueStoreBackend(Backend):
-    """A backend over keys and values: a driver gives `get`, `mget`, `set`, `delete` (and `incr`, `expire`)."""
+class BaseKeyValueStoreBackend(KeyForm, Backend):
+    """A backend over keys and values: a driver gives `get`, `mget`, `set`, `delete` (and `incr`, `expire`).
 
-    task_keyprefix = TASK_KEY
-    group_keyprefix = GROUP_KEY
-    chord_keyprefix = CHORD_KEY
+    Keys and values have the form that `celery.backends.thirdparty` says.
+    """
+
     implements_incr = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        prefix = (self.app.conf.result_backend_transport_options or {}).get("global_keyprefix", "")
-        if prefix:
-            prefix = prefix if prefix[-1] in ":_-." else prefix + "_"
-            self.task_keyprefix = prefix + self.task_keyprefix
-            self.group_keyprefix = prefix + self.group_keyprefix
-            self.chord_keyprefix = prefix + self.chord_keyprefix
+        self.form_keys((self.app.conf.result_backend_transport_options or {}).get("global_keyprefix", ""))
 
-    def get(self, key: str) -> Any:
+    def get(self, key: Any) -> Any:
         """The value, or None."""
         raise NotImplementedError("Must implement the get method.")
 
-    def mget(self, keys: Sequence[str]) -> Sequence[Any]:
-        """The values in order, None where there is none."""
+    def mget(self, keys: Sequence[Any]) -> Sequence[Any] | Mapping[Any, Any]:
+        """The values in order, None where there is none; or those that there are, by key."""
         return [self.get(key) for key in keys]
 
-    def set(self, key: str, value: bytes) -> Any:
+    def set(self, key: Any, value: Any) -> Any:
         """Store a value, with the backend's expiry."""
         raise NotImplementedError("Must implement the set method.")
 
-    def delete(self, key: str) -> Any:
+    def delete(self, key: Any) -> Any:
         """Delete a key; no error when there is none."""
         raise NotImplementedError("Must implement the delete method.")
 
-    def incr(self, key: str) -> int:
+    def incr(self, key: Any) -> int:
         """Add one, atomically; the new value."""
         raise NotImplementedError("Does not implement incr")
 
-    def expire(self, key: str, value: float) -> Any:
+    def expire(self, key: Any, value: float) -> Any:
         """Let a key vanish after `value` seconds."""
         raise NotImplementedError("Does not implement expire")
 
-    def get_key_for_task(self, task_id: str, key: str = "") -> str:
-        """Where the record of a task is."""
-        return f"{self.task_keyprefix}{task_id}{key}"
-
-    def get_key_for_group(self, group_id: str, key: str = "") -> str:
-        """Where a group is."""
-        return f"{self.group_keyprefix}{group_id}{key}"
-
-    def get_key_for_chord(self, group_id: str, key: str = "") -> str:
-        """Where a chord counts."""
-        return f"{self.chord_keyprefix}{group_id}{key}"
-
     def get_many_meta(self, task_ids: Sequence[str]) -> list[Meta]:
-        payloads = self.mget([self.get_key_for_task(task_id) for task_id in task_ids]) if task_ids else []
+        keys = [self.get_key_for_task(task_id) for task_id in task_ids]
+        payloads = self.mget(keys) if keys else []
+        if isinstance(payloads, Mapping):
+            payloads = [payloads.get(key) for key in keys]
         return [self._meta_of(task_id, payload) for task_id, payload in zip(task_ids, payloads, strict=True)]
 
     def task_result_exists(self, task_id: str) -> bool:
@@ -637,7 +613,7 @@ class BaseKeyValueStoreBackend(Backend):
             self._set_with_state(key, self.encode(self.make_record(task_id, result, state, traceback, request)), state)
         return result
 
-    def _set_with_state(self, key: str, value: bytes, state: str) -> None:  # noqa: ARG002 - for stores where failures expire apart
+    def _set_with_state(self, key: Any, value: Any, state: str) -> None:  # noqa: ARG002 - for stores where failures expire apart
         self.set(key, value)
 
     def _get_task_meta_for(self, task_id: str) -> Meta:
@@ -695,7 +671,8 @@ class DisabledBackend(BaseBackend):
     def _is_disabled(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(DISABLED)
 
-    get_task_meta = get_many_meta = wait_for = wait_for_many = make_watcher = _is_disabled
+    get_task_meta = get_task_meta_for = get_many_meta = get_many = _is_disabled
+    wait_for = wait_for_many = make_watcher = _is_disabled
     get_state = get_status = get_result = get_traceback = get_children = _is_disabled
 
 

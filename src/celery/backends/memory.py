@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from celery import states
 from celery.backends.asynchronous import Meta, Watcher
 from celery.backends.base import KeyValueStoreBackend
+from celery.backends.thirdparty import as_text
 from celery.brokers.url import mask, parse
 from celery.exceptions import ImproperlyConfigured
 
@@ -112,6 +113,7 @@ class MemoryBackend(KeyValueStoreBackend):
     """
 
     async_writer = True
+    key_t = staticmethod(as_text)
     supports_native_join = True
     supports_autoexpire = True
     implements_incr = True

@@ -21,6 +21,7 @@ import msgspec
 from celery import exceptions, states
 from celery.backends.base import KeyValueStoreBackend
 from celery.backends.redis_watcher import RedisWatcher
+from celery.backends.thirdparty import as_text
 from celery.brokers.redis import address
 from celery.brokers.redis.blocking import Connection
 from celery.brokers.redis.scripts import load
@@ -66,6 +67,8 @@ class RedisBackend(KeyValueStoreBackend):
     """
 
     async_writer = True
+    key_t = staticmethod(as_text)
+    is_async = True
     supports_native_join = True
     supports_autoexpire = True
     supports_result_compression = True

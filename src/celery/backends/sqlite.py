@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.backends.asynchronous import Meta, Watcher
 from celery.backends.base import KeyValueStoreBackend
+from celery.backends.thirdparty import as_text
 from celery.brokers.sqlite import results
 from celery.brokers.sqlite.bell import RESULTS, Bell
 from celery.brokers.sqlite.hearing import Hearing
@@ -39,6 +40,7 @@ class SQLiteBackend(KeyValueStoreBackend):
     """
 
     async_writer = True
+    key_t = staticmethod(as_text)
     supports_native_join = True
     supports_autoexpire = True
 

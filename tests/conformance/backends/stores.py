@@ -26,6 +26,8 @@ RECORDS = "records"
 LOOKUP = "lookup"
 #: Processes look up and store the same records.
 PROCESSES = "processes"
+#: It keeps files or connections open from one use to the next.
+CONNECTIONS = "connections"
 #: Records are gone after `result_expires`, those too that have been read.
 EXPIRY = "expiry"
 #: Groups are saved and restored.
@@ -35,7 +37,7 @@ CHORDS = "chords"
 #: A worker's main process stores through `write`, in batches.
 BATCHES = "batches"
 
-_STORE = frozenset({RECORDS, LOOKUP, PROCESSES, EXPIRY, GROUPS, CHORDS})
+_STORE = frozenset({RECORDS, LOOKUP, PROCESSES, CONNECTIONS, EXPIRY, GROUPS, CHORDS})
 _MESSAGES = frozenset({RECORDS, BATCHES})
 
 
@@ -51,7 +53,7 @@ class Store(NamedTuple):
 
 
 STORES = {
-    "memory": Store("unused_name", _STORE - {PROCESSES} | {BATCHES}, "cache+memory://{}"),
+    "memory": Store("unused_name", _STORE - {PROCESSES, CONNECTIONS} | {BATCHES}, "cache+memory://{}"),
     "sqlite": Store("sqlite_path", _STORE | {BATCHES}, "sqlite:///{}"),
     "redis": Store("redis_url", _STORE | {BATCHES}, "{}", servers=("redis",)),
     "database-sqlite": Store("sqlite_path", _STORE, "db+sqlite:///{}"),
@@ -59,6 +61,7 @@ STORES = {
     "database-mariadb": Store("mariadb_url", _STORE, "db+{}", servers=("mariadb",)),
     "rpc-rabbitmq": Store("rabbitmq_url", _MESSAGES, "rpc://", broker="{}", servers=("rabbitmq",)),
     "rpc-redis": Store("redis_url", _MESSAGES, "rpc://", broker="{}", servers=("redis",)),
+    "third-party": Store("tmp_path", _STORE - {CONNECTIONS, EXPIRY}, "third_party:Folder://{}"),
     "disabled": Store("unused_name", frozenset({BATCHES}), "disabled://"),
 }
 
