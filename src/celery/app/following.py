@@ -93,9 +93,7 @@ def group_of(app: Celery, signatures: list[Signature[Any]]) -> Signature[Any]:
 # -- chords
 
 
-def part_of(
-    backend: Backend, place: Place, state: str, value: Any, chord: Mapping[str, Any] | None = None
-) -> ChordPart:
+def part_of(backend: Backend, place: Place, state: str, value: Any, body: bytes | None = None) -> ChordPart:
     """How a member of a header ended.
 
     Args:
@@ -103,10 +101,9 @@ def part_of(
         place: of the member.
         state: SUCCESS, FAILURE or REVOKED.
         value: its value or exception.
-        chord: the body; None: it is in the message of the attempt that this belongs to.
+        body: of the chord, as JSON; None: it is in the message of the attempt that this belongs to.
     """
     payload = backend.encode([1, place.task_id, state, backend.encode_result(value, state)])
-    body = None if chord is None else msgspec.json.encode(chord)
     return ChordPart(place.group_id, place.task_id, place.position, state, payload, body)
 
 
@@ -162,7 +159,7 @@ def losses_of(
         losses.writes.append(backend.prepare_write(lost.task_id, exc, state, traceback, request))
         if lost.chord is not None and group_id:
             place = Place(group_id, lost.task_id, lost.options.get("group_index"))
-            losses.parts.append(part_of(backend, place, state, exc, lost.chord))
+            losses.parts.append(part_of(backend, place, state, exc, msgspec.json.encode(lost.chord)))
     return losses
 
 

@@ -175,9 +175,9 @@ class Settlement(msgspec.Struct):
     verdict is applied: all in one transaction where `Capabilities.transactional`; elsewhere the worker has done all but
     the verdict and leaves them empty.
 
-    A part that completes its chord gives a claim, in `claims`, and then the verdict is *not* applied: another settlement
-    of the same delivery follows, which finishes the chord (`closes`). It is void, but for its verdict, when the claim
-    is no longer valid.
+    A part that completes its chord gives a claim, in `claims`, and then the verdict is *not* applied: another
+    settlement of the same delivery follows, which finishes the chord (`closes`). It is void, but for its verdict, when
+    the claim is no longer valid.
     """
 
     delivery: Delivery
@@ -287,6 +287,8 @@ class Receiver(abc.ABC):
     """The consuming half: asyncio, one event loop, a worker's main process."""
 
     capabilities: ClassVar[Capabilities]
+    #: `settle` applies `begins`, `parts` and `closes` too, once `share` has agreed.
+    counts_chords: ClassVar[bool] = False
 
     @abc.abstractmethod
     async def open(self) -> None:

@@ -21,8 +21,9 @@ always ACK, but for the first row:
     | Reject(requeue=False)               | DEAD                                                          |
     | Reject(requeue=True)                | REQUEUE                                                       |
 
-`Settler` applies outcomes in batches: what follows is sent, results are stored, then the verdict (decision 2 of the
-architecture); in one transaction where the broker and the store can.
+`Settler` applies outcomes in batches: what follows is sent, results are stored, chords are told, then the verdict
+(decision 2 of the architecture); in one transaction where the broker and the store can. What completes a chord takes a
+second settlement (`celery.worker.chording`).
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ from typing import TYPE_CHECKING, Any
 
 from celery import exceptions, states
 from celery.app.context import Context
+from celery.app.following import Place, part_of
 from celery.app.outcome import Disposition, Outcome
 from celery.brokers.base import Delivery, ResultWrite, Settlement, Verdict
 from celery.concurrency.base import Handling, Job
 from celery.utils.log import get_logger
+from celery.worker.chording import Chording
 from celery.worker.facts import RequestFacts
 
 if TYPE_CHECKING:
@@ -243,6 +246,11 @@ def create_request_cls(base: type[Request], *_task_pool_hostname_eventer: Any, *
     return MessageRequest if base is Request else type(base.__name__, (MessageRequest, base), {})
 
 
+def _outlives_connection(settlement: Settlement) -> bool:
+    """Its message is out of the queue, or there is none."""
+    return settlement.delivery.receipt is None or settlement.after_start
+
+
 class Settler:
     """Applies outcomes, in batches, in the order of the effects."""
 
@@ -257,6 +265,7 @@ class Settler:
         self.receiver: Receiver | None = None
         #: The receiver stores the results of the application's backend itself.
         self.shared = False
+        self.chords = Chording(app, self.add)
         self._on_room = on_room
         self._queue: deque[Settlement] = deque()
         self._store_open = False
@@ -296,17 +305,18 @@ class Settler:
         out of the queue already, only their effects are to be applied.
         """
         self._tell(self._take_announcements())
-        kept: list[Settlement] = []
-        given_up: list[Settlement] = []
+        given_up = self.chords.give_up(_outlives_connection)
         for settlement in self._queue:
-            (kept if settlement.delivery.receipt is None or settlement.after_start else given_up).append(settlement)
-        self._queue = deque(kept)
+            if not _outlives_connection(settlement):
+                given_up.append(settlement)
+        self._queue = deque(filter(_outlives_connection, self._queue))
         return given_up
 
     def forget_receipts(self) -> None:
         """Their messages are at a broker that is not ours any more: only effects are left to apply."""
         for settlement in self._queue:
             settlement.delivery.receipt = None
+        self.chords.forget_receipts()
 
     async def drained(self) -> None:
         """Return when everything was applied."""
@@ -320,7 +330,8 @@ class Settler:
         """
         while True:
             while not self._queue and not self._announcements:
-                self._idle.set()
+                if not self.chords:
+                    self._idle.set()
                 self._wakeup.clear()
                 await self._wakeup.wait()
             await self._announce()
@@ -375,19 +386,34 @@ class Settler:
             logger.exception("What follows from task %s[%s] cannot be applied", headers.get("task"), headers.get("id"))
             if settlement.verdict is Verdict.ACK and not settlement.after_start:
                 settlement.verdict, settlement.reason = Verdict.DEAD, repr(exc)
-            settlement.follow, results = (), settlement.results
-            settlement.results = tuple(
-                self.app.backend.prepare_write(
-                    write.task_id, exc, states.FAILURE, None, Context(id=write.task_id, reply_to=write.reply_to)
-                )
-                for write in results
-            )
+            if settlement.closes is not None:
+                await self.chords.fail(settlement, exc)
+            else:
+                self._fail(settlement, exc)
             await self._apply([settlement])
+
+    def _fail(self, settlement: Settlement, exc: Exception) -> None:
+        """Nothing follows; its records and parts become failures."""
+        backend = self.app.backend
+        settlement.begins = settlement.follow = ()
+        settlement.results = tuple(
+            backend.prepare_write(
+                write.task_id, exc, states.FAILURE, None, Context(id=write.task_id, reply_to=write.reply_to)
+            )
+            for write in settlement.results
+        )
+        settlement.parts = tuple(
+            part_of(backend, Place(part.group_id, part.task_id, part.index), states.FAILURE, exc, part.body)
+            for part in settlement.parts
+        )
 
     async def _apply(self, batch: list[Settlement]) -> None:
         receiver = self.receiver
         assert receiver is not None
         transactional = receiver.capabilities.transactional
+        counts = self.shared and receiver.counts_chords
+        if not counts:
+            await self.chords.before_sending(batch)
         if not transactional:
             follow = [message for settlement in batch for message in settlement.follow]
             if follow:
@@ -400,7 +426,14 @@ class Settler:
                 await self._store(writes)
                 for settlement in batch:
                     settlement.results = ()
-        refused = await receiver.settle(batch)
+        if not counts:
+            await self.chords.count(batch)
+        refused = await receiver.settle([settlement for settlement in batch if not settlement.claims])
+        if not counts:
+            await self.chords.close(batch)
+        for settlement in batch:
+            if settlement.claims:
+                self.chords.take(settlement)
         for delivery in refused:
             logger.warning(
                 "Task %s was taken over by another worker before it was settled here; its outcome is left to that one.",
@@ -426,6 +459,7 @@ class Settler:
 
     async def close(self) -> None:
         """Let go of the result store."""
+        self.chords.end()
         if self._store_open:
             self._store_open = False
             await self.app.backend.close_writer()

@@ -12,7 +12,10 @@ The rules, in this order; the first that applies decides.
     | is revoked                                              | DROP: state REVOKED, acknowledged              |
     | is past its expiry                                      | DROP                                           |
     | has an eta ahead                                        | WAIT until then                                |
+    | came back uncounted, and is acknowledged when it ended  | COUNT: will come again with its count          |
     | else                                                    | RUN                                            |
+
+The last but one is about RabbitMQ, and about late acknowledgement, as only such a task can kill worker after worker.
 
 Bodies stay closed here (but of protocol 1, where the task's name is inside): a body that cannot be read fails in the
 child.
@@ -44,6 +47,7 @@ class Action(enum.Enum):
 
     RUN = "run"
     WAIT = "wait"
+    COUNT = "count"
     DROP = "drop"
     FAIL = "fail"
     REFUSE = "refuse"
@@ -126,7 +130,7 @@ class Strategy:
             return Decision(Action.FAIL, headers, task, self._handle(task, headers), error=error)
         if self.delivery_limit and delivery.failures >= self.delivery_limit:
             error = WorkerLostError(
-                f"{delivery.failures} workers or pool processes died while running it (task_delivery_limit)"
+                f"workers or pool processes died too often while they had it: {delivery.failures} (task_delivery_limit)"
             )
             return _refusal(headers, str(error), error)._replace(task=task)
         reason = self._revocation(headers)
@@ -139,7 +143,8 @@ class Strategy:
         eta = header_time(headers, "eta")
         if eta is not None and eta.timestamp() > now:
             return Decision(Action.WAIT, headers, task, handling, until=eta.timestamp())
-        return Decision(Action.RUN, headers, task, handling)
+        counting = delivery.uncounted and task.acks_late and self.delivery_limit
+        return Decision(Action.COUNT if counting else Action.RUN, headers, task, handling)
 
     def _revocation(self, headers: Mapping[str, Any]) -> str | None:
         if headers["id"] in self.revoked:

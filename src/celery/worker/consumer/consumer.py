@@ -7,7 +7,7 @@ Rules
        Only the last seconds of a wait are spent here.
     3. The broker may go away for any time. What runs goes on. What had not begun is forgotten, the broker delivers it
        again. What had, and was not acknowledged, is an *orphan*: when its message comes again, to us, it is not run
-       again but takes over the attempt that runs, or its outcome (`_Orphans`).
+       again but takes over the attempt that runs, or its outcome (`Orphans`).
     4. Where several brokers are configured, the next connection may be to another one. It has no message of what had
        begun, so nothing is waited for: what follows and the results are applied there. That an attempt is over is
        remembered, should its message come again, or its broker still keep it as started.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from copy import copy
 from functools import partial
@@ -31,6 +32,7 @@ from celery.brokers.url import mask
 from celery.concurrency.base import Job, Lost
 from celery.utils.log import get_logger
 from celery.worker import request as requests
+from celery.worker.consumer.orphans import Orphans
 from celery.worker.handover import Handover
 from celery.worker.request import Request, Settler, record_of
 from celery.worker.strategy import Action, Decision, Strategy
@@ -49,10 +51,11 @@ task_logger = get_logger("celery.worker.strategy")
 SHORT_WAIT = 2.0
 #: Deliveries that may wait here at once.
 _HELD_WAITS = 1000
+#: What came back is sent again within this time, in random order: what was fetched beside a task that kills its worker
+#: must not be behind it each time. Seconds.
+_COUNTED_WITHIN = 0.1
 #: Deliveries taken in one go at most.
 _INTAKE = 512
-#: Orphaned outcomes kept for the return of their messages, and for how long (seconds).
-_ORPHANS, _ORPHAN_LIFE = 10_000, 300.0
 
 
 class Consumer:
@@ -78,7 +81,7 @@ class Consumer:
         self.connected = asyncio.Event()
         self.handover = Handover(self)
         self.watching = Watching(self.app, worker.hook_soon)
-        self._orphans = _Orphans()
+        self._orphans = Orphans()
         self._last_job = 0
         self._more = asyncio.Event()
         #: Deliveries whose time is near, and what will wake them.
@@ -257,6 +260,8 @@ class Consumer:
         jobs = []
         for delivery in deliveries:
             decision = self.strategy.decide(delivery, now)
+            if decision.action is Action.COUNT and self._orphans.adopt(delivery, decision, self.settler):
+                continue
             if decision.action is not Action.RUN:
                 self._handle_other(delivery, decision, now)
             elif decision.headers["task"] in self.handover:
@@ -309,6 +314,10 @@ class Consumer:
         if decision.action is Action.WAIT:
             assert decision.until is not None
             self._wait(delivery, decision, now)
+        elif decision.action is Action.COUNT:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(_COUNTED_WITHIN * random.random(), self._count, delivery)  # noqa: S311 - no secret
+            self._waits[id(delivery)] = delivery, timer
         elif decision.action is Action.FAIL:
             assert decision.error is not None
             name = type(decision.error).__name__
@@ -329,6 +338,10 @@ class Consumer:
         key = id(delivery)
         loop = asyncio.get_running_loop()
         self._waits[key] = delivery, loop.call_later(decision.until - now, self._due, key, delivery)
+
+    def _count(self, delivery: Delivery) -> None:
+        del self._waits[id(delivery)]
+        self.settler.settlement(delivery, Verdict.COUNT)
 
     def _due(self, key: int, delivery: Delivery) -> None:
         del self._waits[key]
@@ -352,7 +365,7 @@ class Consumer:
         logger.info("Discarding revoked task: %s[%s]", headers["shadow"] or headers["task"], headers["id"])
         context = self._context(delivery, headers)
         results = self._records(decision, context, states.REVOKED)
-        self.settler.settlement(delivery, Verdict.ACK, results=results)
+        self._give_up(delivery, Verdict.ACK, decision, states.REVOKED, results)
         if signals.task_revoked.receivers:
             self.worker.hook_soon(
                 signals.task_revoked.send, sender=decision.task, request=context, terminated=False, signum=None,
@@ -369,12 +382,20 @@ class Consumer:
         results: Any = ()
         if decision.error is not None and isinstance(task_id, str):
             results = self._records(decision, self._context(delivery, headers), states.FAILURE)
-        self.settler.settlement(delivery, Verdict.DEAD, reason=decision.reason, results=results)
+        self._give_up(delivery, Verdict.DEAD, decision, states.FAILURE, results)
         unknown = isinstance(decision.error, exceptions.NotRegistered)
         signal = signals.task_unknown if unknown else signals.task_rejected
         if signal.receivers:
             details = {"name": headers.get("task"), "id": task_id} if unknown else {}
             self.worker.hook_soon(signal.send, sender=self, message=delivery, exc=decision.error, **details)
+
+    def _give_up(self, delivery: Delivery, verdict: Verdict, decision: Decision, state: str, results: Any) -> None:
+        """Settle what will not run, with what that means for its chain and its chord."""
+        parts: Any = ()
+        if decision.error is not None and self.app.backend.async_writer:
+            losses = self.settler.chords.losses(delivery, decision.error, state)
+            results, parts = (*results, *losses.writes), losses.parts
+        self.settler.settlement(delivery, verdict, reason=decision.reason, results=results, parts=parts)
 
     def _records(self, decision: Decision, context: Context, state: str) -> Any:
         task = decision.task
@@ -404,7 +425,7 @@ class Consumer:
                 self.watching.finished(request, outcome)
             settlement = Settlement(
                 request.delivery, request.verdict(outcome), follow=outcome.follow, results=outcome.writes,
-                reason=outcome.summary, after_start=request.settled_start,
+                reason=outcome.summary, after_start=request.settled_start, begins=outcome.begins, parts=outcome.parts,
             )  # fmt: skip
             if self._orphans.finish(request, settlement):
                 continue
@@ -502,70 +523,6 @@ class Consumer:
             if request.job.aftermath is None and self.pool.withdraw(number):
                 del self.requests[number]
                 self.settler.settlement(request.delivery, Verdict.RETURN)
-
-
-class _Orphans:
-    """Attempts whose delivery died with its connection, by task id and retry."""
-
-    def __init__(self) -> None:
-        self._running: dict[tuple[Any, Any], Request] = {}
-        self._finished: dict[tuple[Any, Any], tuple[float, Settlement]] = {}
-
-    @staticmethod
-    def _key(headers: Any) -> tuple[Any, Any]:
-        return headers.get("id"), headers.get("retries") or 0
-
-    def add_running(self, request: Request) -> None:
-        self._running[self._key(request.headers)] = request
-
-    def add_finished(self, settlement: Settlement) -> None:
-        now = time.monotonic()
-        if len(self._finished) >= _ORPHANS:
-            self._finished = {key: item for key, item in self._finished.items() if now - item[0] < _ORPHAN_LIFE}
-        if len(self._finished) < _ORPHANS:
-            self._finished[self._key(settlement.delivery.envelope.headers)] = (now, settlement)
-
-    def has(self, request: Request) -> bool:
-        return self._running.get(self._key(request.headers)) is request
-
-    def finish(self, request: Request, settlement: Settlement) -> bool:
-        """An attempt ended; True when its message has not come again yet, so that its outcome waits here."""
-        if not self._running or not self.has(request):
-            return False
-        del self._running[self._key(request.headers)]
-        elsewhere = settlement.delivery.receipt is None
-        self.add_finished(_over(settlement) if elsewhere else settlement)
-        return not elsewhere
-
-    def release(self) -> list[Settlement]:
-        """The outcomes that wait here, to be applied without their messages; that they are over stays known."""
-        released = [settlement for _, settlement in self._finished.values()]
-        self._finished = {key: (since, _over(settlement)) for key, (since, settlement) in self._finished.items()}
-        for settlement in released:
-            settlement.delivery.receipt = None
-        return released
-
-    def adopt(self, delivery: Delivery, decision: Decision, settler: Settler) -> bool:
-        """A message came (again): True when it takes over an attempt of ours instead of being run."""
-        if not self._running and not self._finished:
-            return False
-        key = self._key(decision.headers)
-        finished = self._finished.pop(key, None)
-        if finished is not None:
-            settlement = finished[1]
-            settlement.delivery = delivery
-            settler.add([settlement])
-            return True
-        request = self._running.pop(key, None)
-        if request is not None:
-            request.delivery = delivery
-            return True
-        return False
-
-
-def _over(settlement: Settlement) -> Settlement:
-    """What is left to do for a message whose effects are applied already."""
-    return Settlement(settlement.delivery, settlement.verdict, settlement.until, settlement.reason)
 
 
 class _both:  # noqa: N801 - reads as a word
