@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from celery.brokers.base import Delivery, Verdict
-from celery.brokers.sqlite import liveness, messages, results, routes
+from celery.brokers.sqlite import chords, liveness, messages, results, routes
 from celery.brokers.sqlite.bell import MESSAGES, RESULTS, Bell
 
 if TYPE_CHECKING:
@@ -135,8 +135,6 @@ class Leases:
             ours, refused = self._sort(db, batch)
             follow = [publish for item in ours for publish in item.follow]
             if follow:
-                for queue in {publish.queue.name: publish.queue for publish in follow if publish.queue}.values():
-                    self._routes.declare(db, queue)
                 sent = messages.insert(db, self._routes, follow)
             stored = self._store_results(db, ours)
             waits = self._apply(db, ours)
@@ -209,7 +207,7 @@ class Leases:
         with self.store.reading() as db:
             bodies = bool(liveness.dead(db)) or liveness.orphaned(db)
             unread = routes.unread(db)
-            expired = results.any_expired(db, time.time())
+            expired = results.any_expired(db, time.time()) or chords.any_expired(db, time.time())
         if bodies or unread or expired:
             self._bury(expired)
 
@@ -230,6 +228,7 @@ class Leases:
                 routes.remove(db, queue)
             if expired:
                 results.delete_expired(db, time.time(), EXPIRE_LIMIT)
+                chords.delete_expired(db, time.time())
         if back:
             self._messages.ring()
 

@@ -29,7 +29,6 @@ WAKE_LIMIT = 1000
 #: The least urgent priority; 0 is the most urgent (as on Redis, wire.md 3.2).
 MAX_PRIORITY = 9
 
-_LAST = "SELECT coalesce(max(id), 0) FROM message"
 _INSERT = """
     INSERT INTO message (id, queue, priority, exchange, routing_key, envelope)
     VALUES (?, ?, ?, ?, ?, ?)"""
@@ -86,11 +85,12 @@ Row = tuple[int, int, str, str, int, int, int, bytes]
 
 
 def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> int:
-    """Write messages, each once for every queue that it reaches; how many were written."""
-    routes.refresh(db)
-    (last,) = db.execute(_LAST).fetchone()
+    """Write messages, each once for every queue that it reaches, declaring what is missing; how many were written."""
+    last = routes.refresh_and_last(db)
     rows, waiting, delayed = [], [], []
     for publish in batch:
+        if publish.queue is not None:
+            routes.declare_missing(db, publish.queue)
         envelope = publish.envelope
         blob = None
         priority = priority_of(envelope)

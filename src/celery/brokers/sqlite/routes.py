@@ -1,7 +1,8 @@
 """Exchanges and bindings in the file, and which queues a message reaches.
 
 Every connection keeps a copy of them, which is valid for one value of `topology.generation`. Whoever changes
-a binding counts that number up in the same transaction, so `refresh` inside a transaction is exact.
+a binding draws a new number in the same transaction, so `refresh` inside a transaction is exact; and as no number
+comes twice, what was read in a transaction that was undone is never taken for valid.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 UNREAD_EXPIRY = 60.0
 
 _GENERATION = "SELECT generation FROM topology"
-_CHANGED = "UPDATE topology SET generation = generation + 1"
+_GENERATION_AND_LAST = "SELECT generation, (SELECT coalesce(max(id), 0) FROM message) FROM topology"
+_CHANGED = "UPDATE topology SET generation = random()"
 _EXCHANGES = "SELECT name, type FROM exchange"
 _BINDINGS = "SELECT exchange, routing_key, arguments, queue FROM binding"
 _ADD_EXCHANGE = "INSERT INTO exchange (name, type) VALUES (?, ?)"
@@ -54,6 +56,8 @@ class Routes:
         self.generation = -1
         #: Queues that expire and were declared by this connection in this generation.
         self._lasting: set[str] = set()
+        #: The queue that was found declared last: most often the next one too.
+        self._latest: Queue | None = None
         self._types: dict[str, str] = {}
         self._rows: set[_Row] = set()
         self._bindings: dict[str, list[tuple[str, Mapping[str, Any], str]]] = {}
@@ -61,9 +65,19 @@ class Routes:
     def refresh(self, db: sqlite3.Connection) -> None:
         """Read the topology again if it has changed."""
         (generation,) = db.execute(_GENERATION).fetchone()
-        if generation == self.generation:
-            return
+        if generation != self.generation:
+            self._read(db, generation)
+
+    def refresh_and_last(self, db: sqlite3.Connection) -> int:
+        """The same, and the greatest id of a message: one statement for who is about to write some."""
+        generation, last = db.execute(_GENERATION_AND_LAST).fetchone()
+        if generation != self.generation:
+            self._read(db, generation)
+        return int(last)
+
+    def _read(self, db: sqlite3.Connection, generation: int) -> None:
         self._lasting = set()
+        self._latest = None
         self._types = dict(db.execute(_EXCHANGES))
         self._rows = set(db.execute(_BINDINGS))
         self._bindings = {}
@@ -110,8 +124,14 @@ class Routes:
             db.execute(_ADD_EXPIRING, (queue.name, expires, time.monotonic()))
             self._lasting.add(queue.name)
 
-    def declared(self, queue: Queue) -> bool:
-        """Whether declaring the queue would change nothing, as far as is known."""
+    def declare_missing(self, db: sqlite3.Connection, queue: Queue) -> None:
+        """Declare the queue of a message unless that would change nothing. After `refresh`, in the same transaction."""
+        if queue is not self._latest:
+            if not self._declared(queue):
+                self.declare(db, queue)
+            self._latest = queue
+
+    def _declared(self, queue: Queue) -> bool:
         if not queue.name:
             return all(bound.exchange.name in self._types for bound in queue.all_bindings())
         if lifetime(queue) and queue.name not in self._lasting:

@@ -1,4 +1,4 @@
--- The layout of the embedded store, version 1 (PRAGMA user_version). Every statement may run again.
+-- The layout of the embedded store, version 2 (PRAGMA user_version). Every statement may run again.
 --
 -- A message is a row of `message`, and it is in exactly one place: waiting, held or delayed. Moving it writes
 -- the small row of the place and never the message itself. What was refused waits in the queue `<queue>.dead`.
@@ -70,7 +70,7 @@ CREATE TABLE IF NOT EXISTS expiring (
     read_at REAL NOT NULL
 ) WITHOUT ROWID;
 
--- Counts changes of exchange and binding, so that whoever has read them knows when to read again.
+-- A random number, new with each change of exchange and binding: whoever has read them knows when to read again.
 CREATE TABLE IF NOT EXISTS topology (
     generation INTEGER NOT NULL
 );
@@ -86,3 +86,25 @@ CREATE TABLE IF NOT EXISTS result (
     payload    BLOB    NOT NULL
 );
 CREATE INDEX IF NOT EXISTS result_expiry ON result (expires_at) WHERE expires_at IS NOT NULL;
+
+-- Chords that count their members (celery.brokers.sqlite.chords).
+CREATE TABLE IF NOT EXISTS chord (
+    id         INTEGER PRIMARY KEY,
+    group_id   TEXT    NOT NULL UNIQUE,
+    size       INTEGER,                      -- NULL: it has not begun
+    extra      INTEGER NOT NULL DEFAULT 0,   -- members that joined later
+    counted    INTEGER NOT NULL DEFAULT 0,   -- how many rows of chord_part it has
+    token      TEXT    NOT NULL DEFAULT '',  -- of the latest claim
+    claim_ends REAL    NOT NULL DEFAULT 0,   -- monotonic clock
+    closed     INTEGER NOT NULL DEFAULT 0,   -- a mark: the parts are gone
+    expires_at REAL
+);
+CREATE INDEX IF NOT EXISTS chord_expiry ON chord (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS chord_part (
+    chord    INTEGER NOT NULL,
+    position INTEGER NOT NULL,  -- in the header; behind all others for a part without one
+    task_id  TEXT    NOT NULL,
+    payload  BLOB    NOT NULL,
+    PRIMARY KEY (chord, position, task_id)
+) WITHOUT ROWID;

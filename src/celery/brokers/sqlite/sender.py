@@ -12,7 +12,6 @@ from celery.brokers.sqlite.inbox import Inbox
 from celery.brokers.sqlite.store import Store
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping, Sequence
 
     from celery.brokers.base import DeadLetter, Publish
@@ -53,20 +52,9 @@ class Sender(base.Sender):
         if not batch:
             return
         with self._store.writing(timeout) as db:
-            self._declare_targets(db, batch)
             written = messages.insert(db, self._routes, batch)
         if written:
             self._bell.ring()
-
-    def _declare_targets(self, db: sqlite3.Connection, batch: Sequence[Publish]) -> None:
-        last = None
-        for publish in batch:
-            queue = publish.queue
-            if queue is not None and queue is not last:
-                self._routes.refresh(db)
-                if not self._routes.declared(queue):
-                    self._routes.declare(db, queue)
-                last = queue
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Create exchanges and bindings that do not exist."""
