@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from celery.app.base import Celery
+    from celery.backends.chords import ChordBook
 
 #: How often third parties try again on their own.
 RETRY_POLICY = {"max_retries": 20, "interval_start": 0, "interval_step": 1, "interval_max": 1}
@@ -104,6 +105,11 @@ class Backend:
         self._local = threading.local()
         self._hub: ResultHub | None = None
         self._hub_pid = 0
+
+    @property
+    def chords(self) -> ChordBook | None:
+        """What counts chords in this store; None: the hooks do."""
+        return None
 
     # -- values
 

@@ -21,13 +21,21 @@ documented hooks of `ChordHooks`: by default a task polls the header's results (
 from __future__ import annotations
 
 import abc
+import datetime
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from celery.app.base import Celery
+    from celery.backends.base import Backend
     from celery.brokers.base import ChordClaim, ChordPart, ChordStart
+
+#: Seconds that one try of sending may take, and that all of them are waited for at most.
+_ONE_TRY = 5.0
+_LONGEST_HOLD = 50
+#: Of a retry policy: the pauses between tries.
+_PAUSES = (("start", 0.0), ("step", 0.2), ("max", 0.2))
 
 
 class Member(NamedTuple):
@@ -65,3 +73,55 @@ class ChordBook(abc.ABC):
     @abc.abstractmethod
     def extend(self, group_id: str) -> None:
         """One more member has been sent (`Task.add_to_chord`)."""
+
+
+class Terms(NamedTuple):
+    """How long things last, in seconds."""
+
+    #: The bookkeeping of a chord from its last part on; None: for ever (SET-138).
+    life: float | None
+    #: A claim, while the members are read and the body is made.
+    claim: int
+    #: A claim that is held: as long as sending may be retried.
+    hold: int
+    #: The mark of a closed chord.
+    mark: int
+
+
+def terms_of(conf: Any, expires: float | None) -> Terms:
+    """The terms by the settings; all workers that may run members of one chord must have the same.
+
+    Args:
+        conf: of the application.
+        expires: seconds that results are kept, which is what counts without `result_chord_expires`.
+    """
+    life = conf.result_chord_expires
+    if life is None:
+        life = expires
+    elif isinstance(life, datetime.timedelta):
+        life = life.total_seconds()
+    claim = max(5, math.ceil(2 * conf.result_chord_join_timeout))
+    return Terms(life or None, claim, max(claim, _sending(conf.task_publish_retry_policy)), max(2 * claim, 300))
+
+
+def _sending(policy: Mapping[str, Any] | None) -> int:
+    """Seconds that sending may take by a retry policy: 21 by default (wire.md 4.5, step 4)."""
+    policy = policy or {}
+    retries = policy.get("max_retries")
+    retries = 3 if retries is None else int(retries)
+    start, step, most = (float(policy.get(f"interval_{name}", default)) for name, default in _PAUSES)
+    pauses = sum(min(start + step * retry, most) for retry in range(min(retries, _LONGEST_HOLD)))
+    return min(math.ceil(_ONE_TRY * (retries + 1) + pauses), _LONGEST_HOLD)
+
+
+def read_members(backend: Backend, parts: Iterable[bytes]) -> list[Member]:
+    """Counted parts as members.
+
+    Args:
+        backend: decodes.
+        parts: `[1, task id, state, value]` each, in the order of their positions.
+
+    Raises:
+        DecodeError: a part cannot be read.
+    """
+    return [Member(*fields) for _, *fields in map(backend.decode, parts)]

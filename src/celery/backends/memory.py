@@ -10,11 +10,13 @@ import os
 import threading
 import time
 import weakref
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import states
 from celery.backends.asynchronous import Meta, Watcher
 from celery.backends.base import KeyValueStoreBackend
+from celery.backends.memory_chords import Chord, MemoryBook, sweep
 from celery.backends.thirdparty import as_text
 from celery.brokers.url import mask, parse
 from celery.exceptions import ImproperlyConfigured
@@ -33,12 +35,13 @@ class _Store:
 
     def __init__(self) -> None:
         self._values: dict[str, tuple[str, bytes, float]] = {}
+        self.chords: dict[str, Chord] = {}
         self._writes = 0
         self.begin_anew()
 
     def begin_anew(self) -> None:
         """Give up the lock and the watchers: in a forked process both belong to threads that are not there."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         #: Weakly: a thread's watcher goes with its thread.
         self.watchers: weakref.WeakSet[MemoryWatcher] = weakref.WeakSet()
 
@@ -48,7 +51,7 @@ class _Store:
 
     def set(self, key: str, state: str, value: bytes, lifetime: float | None) -> None:
         now = time.monotonic()
-        with self._lock:
+        with self.lock:
             stored = self._values.get(key)
             if stored is not None and stored[2] > now and not states.may_follow(stored[0], state):
                 return
@@ -61,28 +64,29 @@ class _Store:
             watcher.tell(key, value)
 
     def incr(self, key: str) -> int:
-        with self._lock:
+        with self.lock:
             state, value, end = self._values.get(key, ("", b"0", float("inf")))
             number = int(value) + 1
             self._values[key] = (state, b"%d" % number, end)
             return number
 
     def expire(self, key: str, lifetime: float) -> None:
-        with self._lock:
+        with self.lock:
             if key in self._values:
                 state, value, _ = self._values[key]
                 self._values[key] = (state, value, time.monotonic() + lifetime)
 
     def delete(self, key: str) -> None:
-        with self._lock:
+        with self.lock:
             self._values.pop(key, None)
 
     def sweep(self) -> None:
         """Delete what has expired."""
         now = time.monotonic()
-        with self._lock:
+        with self.lock:
             for key in [key for key, (_, _, end) in self._values.items() if end <= now]:
                 del self._values[key]
+            sweep(self.chords, now)
 
 
 _stores: dict[str, _Store] = {}
@@ -135,6 +139,11 @@ class MemoryBackend(KeyValueStoreBackend):
                 "use Redis, a database or sqlite:/// instead"
             )
         self.store = _store((place.host or "") + place.path.rstrip("/"))
+
+    @cached_property
+    def chords(self) -> MemoryBook:
+        """What counts chords here."""
+        return MemoryBook(self)
 
     def get(self, key: str) -> bytes | None:
         return self.store.get(key)

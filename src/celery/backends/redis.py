@@ -14,12 +14,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from celery import exceptions, states
 from celery.backends.base import KeyValueStoreBackend
+from celery.backends.redis_chords import RedisBook
 from celery.backends.redis_watcher import RedisWatcher
 from celery.backends.thirdparty import as_text
 from celery.brokers.redis import address
@@ -86,6 +88,11 @@ class RedisBackend(KeyValueStoreBackend):
         self._retry = _RETRY_POLICY | dict(options.get("retry_policy") or {})
         self._threads = threading.local()
         self._stream: Stream | None = None
+
+    @cached_property
+    def chords(self) -> RedisBook:
+        """What counts chords here."""
+        return RedisBook(self)
 
     @property
     def shared_store(self) -> ResultStore | None:

@@ -11,12 +11,14 @@ import contextlib
 import os
 import threading
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery.backends.asynchronous import Meta, Watcher
 from celery.backends.base import KeyValueStoreBackend
+from celery.backends.sqlite_chords import SQLiteBook
 from celery.backends.thirdparty import as_text
-from celery.brokers.sqlite import results
+from celery.brokers.sqlite import chords, results
 from celery.brokers.sqlite.bell import RESULTS, Bell
 from celery.brokers.sqlite.hearing import Hearing
 from celery.brokers.sqlite.store import Store
@@ -53,6 +55,11 @@ class SQLiteBackend(KeyValueStoreBackend):
         self.bell = Bell(self.path, RESULTS)
         self._writer: CallThread | None = None
 
+    @cached_property
+    def chords(self) -> SQLiteBook:
+        """What counts chords here."""
+        return SQLiteBook(self)
+
     # -- keys and values
 
     def get(self, key: str) -> bytes | None:
@@ -84,6 +91,8 @@ class SQLiteBackend(KeyValueStoreBackend):
         while deleted == _CLEANUP_STEP:
             with self.store.writing() as db:
                 deleted = results.delete_expired(db, time.time(), _CLEANUP_STEP)
+        with self.store.writing() as db:
+            chords.delete_expired(db, time.time())
 
     def close(self) -> None:
         """Close file and bell."""

@@ -20,7 +20,7 @@ class Script(NamedTuple):
 
 
 @cache
-def load(name: str) -> Script:
-    """The script in `<name>.lua`."""
-    text = Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8")
+def load(*names: str) -> Script:
+    """The script in `<name>.lua`; of several, one after the other."""
+    text = "\n".join(Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8") for name in names)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -1,0 +1,114 @@
+"""Chords counted on Redis, under the keys of wire.md 4.5, so that members may run on workers of Celery 5.7 as well.
+
+Where the sizes and the parts are, and what claims them, is written in `brokers/redis/scripts/chord_rules.lua`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+from celery.backends.chords import ChordBook, Member, Terms, read_members, terms_of
+from celery.brokers.base import ChordClaim
+from celery.brokers.redis.scripts import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery.backends.redis import RedisBackend
+    from celery.brokers.base import ChordPart, ChordStart
+
+#: Parts in one run of the script, so that no single one holds the server up.
+_PARTS_AT_ONCE = 500
+
+
+class ChordStore(NamedTuple):
+    """How chords are counted: what the scripts are told, for the backend and for a receiver on the same server."""
+
+    #: Put before a group's id, it gives the key.
+    prefix: str
+    terms: Terms
+    #: Seconds that the saved group of a header is kept; None: for ever.
+    group_life: float | None
+    #: Parts are kept in the order of their positions (`result_chord_ordered`), else as they come.
+    ordered: bool
+
+    def key(self, group_id: str) -> str:
+        """Of the header's group."""
+        return self.prefix + group_id
+
+    @property
+    def life(self) -> int | str:
+        """Seconds that bookkeeping is kept; "" for ever."""
+        return _seconds(self.terms.life)
+
+    @property
+    def counting(self) -> tuple[str | int, ...]:
+        """The first arguments of `chord_add`."""
+        return ("1" if self.ordered else "0", self.life, _seconds(self.group_life), self.terms.claim)
+
+    def part(self, part: ChordPart, token: str) -> tuple[str | bytes, ...]:
+        """The arguments of `chord_add` for one part."""
+        score = "+inf" if part.index is None else str(part.index)
+        return (self.key(part.group_id), part.task_id, score, part.payload, token)
+
+
+def chord_store(backend: RedisBackend) -> ChordStore:
+    """How a backend counts, by its settings."""
+    options = backend.app.conf.result_backend_transport_options or {}
+    terms = terms_of(backend.app.conf, backend.expires)
+    ordered = bool(options.get("result_chord_ordered", True))
+    return ChordStore(backend.get_key_for_group(""), terms, backend.expires, ordered)
+
+
+class RedisBook(ChordBook):
+    """Counts with scripts, on the connections of the backend."""
+
+    def __init__(self, backend: RedisBackend) -> None:
+        self._backend = backend
+        self._store = chord_store(backend)
+
+    def begin(self, starts: Sequence[ChordStart]) -> None:
+        life = self._store.life
+        commands: list[tuple[str | bytes | float, ...]] = []
+        for start in starts:
+            key = self._store.key(start.group_id)
+            commands.append(("DEL", f"{key}.c"))
+            commands.append(("SET", f"{key}.s", start.size, *(("EX", life) if life else ())))
+        self._backend._retried(lambda link: link.pipeline(commands, check=True))
+
+    def add(self, parts: Sequence[ChordPart]) -> list[ChordClaim]:
+        starts = range(0, len(parts), _PARTS_AT_ONCE)
+        return [claim for start in starts for claim in self._add(parts[start : start + _PARTS_AT_ONCE])]
+
+    def _add(self, parts: Sequence[ChordPart]) -> list[ChordClaim]:
+        token = uuid.uuid4().hex
+        arguments = [
+            word for number, part in enumerate(parts) for word in self._store.part(part, f"{token}.{number}")
+        ]
+        found = self._backend._run(load("chord_rules", "chord_add"), [*self._store.counting, *arguments])
+        return [
+            ChordClaim(parts[number], token.decode()) for number, token in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    def members(self, group_id: str) -> list[Member]:
+        read = "ZRANGE" if self._store.ordered else "LRANGE"
+        return read_members(self._backend, self._backend._call(read, f"{self._store.key(group_id)}.j", 0, -1))
+
+    def hold(self, claim: ChordClaim) -> bool:
+        return bool(self._run("chord_hold", claim, self._store.terms.hold))
+
+    def close(self, claim: ChordClaim) -> None:
+        self._run("chord_close", claim, self._store.terms.mark)
+
+    def _run(self, script: str, claim: ChordClaim, seconds: int) -> object:
+        arguments = (self._store.key(claim.part.group_id), claim.token, seconds)
+        return self._backend._run(load("chord_rules", script), arguments)
+
+    def extend(self, group_id: str) -> None:
+        arguments = (self._store.key(group_id), uuid.uuid4().hex, self._store.life)
+        self._backend._run(load("chord_extend"), arguments)
+
+
+def _seconds(value: float | None) -> int | str:
+    return max(int(value), 1) if value else ""

@@ -1,0 +1,6 @@
+-- Prolong a claim. After chord_rules.
+-- ARGV: key of the header's group, token, seconds.
+-- Gives 1; 0: the claim is void.
+if not chord_holds(ARGV[1], ARGV[2]) then return 0 end
+redis.call('SET', ARGV[1] .. '.c', ARGV[2], 'EX', ARGV[3])
+return 1
