@@ -224,9 +224,24 @@ def connect_on_app_finalize(callback: Callable[[Celery], Any]) -> Callable[[Cele
     return callback
 
 
+def connect_while_it_lives(callback: Callable[[Celery], Any]) -> None:
+    """As `connect_on_app_finalize`, until nobody else refers to `callback`."""
+
+    def call(app: Celery) -> None:
+        if (alive := reference()) is not None:
+            alive(app)
+
+    def forget(_: object) -> None:
+        if call in _on_app_finalizers:
+            _on_app_finalizers.remove(call)
+
+    reference = weakref.ref(callback, forget)
+    _on_app_finalizers.append(call)
+
+
 def announce_app_finalized(app: Celery) -> None:
-    """Call what `connect_on_app_finalize` has gathered."""
-    for callback in _on_app_finalizers:
+    """Call what has been connected."""
+    for callback in (*_on_app_finalizers,):  # one may be forgotten meanwhile
         callback(app)
 
 

@@ -80,7 +80,7 @@ class Celery:
 
     IS_WINDOWS = sys.platform == "win32"
     IS_macOS = sys.platform == "darwin"
-    SYSTEM = sys.platform
+    SYSTEM = "Windows" if IS_WINDOWS else sys.platform.capitalize()
 
     main: str | None = None
     steps: Any = None

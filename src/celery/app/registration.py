@@ -33,6 +33,8 @@ class Registration:
         self.tasks = tasks
         self._pending: deque[PromiseProxy] = deque()
         self._duplicates_told: set[str] = set()
+        #: What puts its tasks into other applications: as long as there is this one.
+        self._shared: list[Callable[[Celery], None]] = []
 
     def finalize(self) -> None:
         """Make what was promised, here and by shared tasks, and bind everything."""
@@ -58,7 +60,8 @@ class Registration:
                 if (opts.get("name") or app.gen_task_name(fun.__name__, fun.__module__)) not in app._registration.tasks:
                     app._registration.make(fun, **opts)
 
-            _state.connect_on_app_finalize(also_there)
+            self._shared.append(also_there)
+            _state.connect_while_it_lives(also_there)
         if not lazy or self.app.finalized:
             made = self.make(fun, **opts)
         else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
 
 import pytest
 
 import celery
-from celery import Celery, current_app, current_task, exceptions, shared_task, signals
+from celery import Celery, _state, current_app, current_task, exceptions, shared_task, signals
 from celery.app import app_or_default, default_app, pop_current_task, push_current_task
 from celery.exceptions import (
     AlwaysEagerIgnored,
@@ -219,6 +220,21 @@ def test_shared_tasks_are_in_every_application(app):
     assert shared_add.app is app
     assert shared_bound() == ("shared.bound", "w")
     assert {shared_add.name, "shared.bound"} <= app.tasks.keys() & second.tasks.keys()
+
+
+def test_an_application_that_nobody_refers_to_shares_its_tasks_no_longer():
+    gc.collect()
+    known = set(_state._on_app_finalizers)
+    first = Celery("first", broker="memory://", set_as_current=False)
+    task = first.task(name="first.task")(len)
+    with Celery("second", broker="memory://", set_as_current=False) as second:
+        assert task.name in second.tasks
+    first.close()
+    del first, task
+    gc.collect()
+    assert set(_state._on_app_finalizers) == known
+    with Celery("third", broker="memory://", set_as_current=False) as third:
+        assert "first.task" not in third.tasks
 
 
 def test_sharing_a_shared_task_is_refused():
