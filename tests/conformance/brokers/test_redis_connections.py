@@ -14,7 +14,7 @@ import pytest
 from celery import exceptions
 from celery.brokers.base import Publish, Settlement, Verdict
 from celery.brokers.redis import Receiver, Sender
-from celery.brokers.topology import Queue
+from celery.brokers.topology import Exchange, Queue
 from celery.wire.envelope import Envelope
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
@@ -159,6 +159,36 @@ def test_a_server_that_falls_silent_is_noticed(private_redis):
             assert time.monotonic() - started < 6
         finally:
             server.resume()
+
+    asyncio.run(run())
+
+
+def test_many_large_messages_come_whatever_the_server_lets_pile_up_for_a_subscriber(private_redis):
+    # A worker subscribes to its mailbox, and by default Redis cuts off a subscriber with more than 32 MB to read.
+    server = private_redis(**{"client-output-buffer-limit": "pubsub 8mb 8mb 1"})
+    with contextlib.closing(Sender(server.url, {})) as sender:
+        for number in range(20):
+            body = b"x" * (1 << 20 if number else 1)
+            sender.publish([Publish(Envelope({"id": str(number)}, body), "", "q")])
+
+    async def run():
+        receiver = Receiver(server.url, {}, node="w@h")
+        await receiver.open()
+        await receiver.listen(Queue("box", Exchange("box", "fanout")), lambda _: None)
+        await receiver.consume(Queue("q"))
+        found = []
+        async with asyncio.timeout(20):
+            while len(found) < 20:
+                found += await receiver.receive(100)
+        assert [int(delivery.envelope.headers["id"]) for delivery in found] == list(range(20))
+        await receiver.close()  # which puts them all back, in their order
+        heir = Receiver(server.url, {}, node="w2@h")
+        await heir.open()
+        await heir.consume(Queue("q"))
+        async with asyncio.timeout(20):
+            [first, *_] = await heir.receive(100)
+        assert first.envelope.headers["id"] == "0"
+        await heir.close()
 
     asyncio.run(run())
 

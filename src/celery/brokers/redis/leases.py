@@ -51,6 +51,8 @@ _TICK = 1.0
 _ANSWER = 5.0
 #: Entries moved by one script, so that no single one holds the server up.
 _AT_ONCE = 200
+#: And bytes of them: see `celery.brokers.redis.receiver`.
+_BYTES_AT_ONCE = 1 << 20
 
 #: Ids of workers of this process that lost their connection, by server and node.
 _abandoned: dict[tuple[Any, ...], list[str]] = {}
@@ -115,7 +117,7 @@ class Leases:
         gone, due, next_due = await self._stream.run(
             load("tick"),
             *(keys.workers, self._worker, keys.unacked, keys.index),
-            *(LEASE, _RENEWAL, self._timeout, _AT_ONCE),
+            *(LEASE, _RENEWAL, self._timeout, _AT_ONCE, _BYTES_AT_ONCE),
         )
         if due:
             await self._restore(due, "", failed=True)
@@ -168,7 +170,7 @@ class Leases:
         held, started = await self._stream.run(
             load("inherit"),
             *(keys.workers, worker, keys.held(worker), keys.started(worker), heir),
-            *(keys.unacked, keys.index, _AT_ONCE, int(leased)),
+            *(keys.unacked, keys.index, _AT_ONCE, _BYTES_AT_ONCE, int(leased)),
         )
         return held, started
 

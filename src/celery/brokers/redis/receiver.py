@@ -43,6 +43,9 @@ _POLL = 0.05
 _LOOK_AGAIN = 5.0
 #: Messages taken by one claim, so that no single one holds the server up.
 _MOST_AT_ONCE = 1000
+#: Bytes of messages after which a claim takes no more: the server cuts off a client that subscribes to channels, as we
+#: do, when its replies pile up (by default at 32 MB).
+_BYTES_AT_ONCE = 1 << 20
 #: Fan-out copies kept for a worker that does not fetch them; the oldest are dropped.
 _MOST_COPIES = 10_000
 #: Seconds within which `close` must have returned what we hold.
@@ -236,24 +239,24 @@ class Receiver(base.Receiver):
         number = claim.first
         served: dict[str, None] = {}
         for at in range(0, len(found), 2):
-            lane = claim.lanes[found[at]]
-            served[lane.queue] = None
-            tag = f"{self._tag_prefix}{number}"
-            number += 1
-            text = found[at + 1]
-            try:
-                self._ready.append(_delivery(text, tag, lane.queue))
-            except envelope.UnreadableError as error:
-                logger.warning("A message in %r cannot be read and goes to %s.dead: %s", lane.queue, lane.queue, error)
-                letter = dead.write(text, str(error))
-                unreadable += (int(Verdict.DEAD), tag, 0, self._keys.dead(lane.queue), letter, dead.KEPT)
+            queue = claim.lanes[found[at]].queue
+            served[queue] = None
+            for text in found[at + 1]:
+                tag = f"{self._tag_prefix}{number:09d}"
+                number += 1
+                try:
+                    self._ready.append(_delivery(text, tag, queue))
+                except envelope.UnreadableError as error:
+                    logger.warning("A message in %r cannot be read and goes to %s.dead: %s", queue, queue, error)
+                    letter = dead.write(text, str(error))
+                    unreadable += (int(Verdict.DEAD), tag, 0, self._keys.dead(queue), letter, dead.KEPT)
         if self._strategy == "round_robin":
             for queue in served:
                 if queue in self._queues:
                     self._order.remove(queue)
                     self._order.append(queue)
         if unreadable:
-            await stream.run(load("settle"), *self._settle_prefix(), *unreadable)
+            await stream.run(load("settle"), *self._settle_prefix(), 0, *unreadable)
 
     def _send_claim(self, stream: Stream, limit: int) -> _Claim:
         lanes = [
@@ -264,7 +267,7 @@ class Receiver(base.Receiver):
         first, self._next_tag = self._next_tag, self._next_tag + limit
         arguments: tuple[Any, ...] = (
             *(self._keys.unacked, self._keys.index, self._keys.held(self._id)),
-            *(limit, self._tag_prefix, first),
+            *(limit, _BYTES_AT_ONCE, self._tag_prefix, first),
             *(part for lane in lanes for part in (lane.name, lane.suffix)),
         )
         reply = stream.send("EVALSHA", load("claim").sha, 0, *arguments)
@@ -311,7 +314,7 @@ class Receiver(base.Receiver):
         stream = self._connected()
         postings = await self._postings(stream, batch)
         plan = settling.plan(batch, postings, self._keys, store=self._store, visibility_timeout=self._timeout)
-        if not plan.arguments:
+        if not plan.deliveries:
             return []
         refused = await stream.run(load("settle"), *self._settle_prefix(), *plan.arguments)
         if self._leases is not None and any(item.verdict is Verdict.DELAY for item in batch):

@@ -75,11 +75,23 @@ def plan(
         store: where results go.
         visibility_timeout: seconds; what is delayed is recorded as received so long before it is due.
     """
-    paired = list(zip(batch, postings, strict=True))
+    paired: list[tuple[Settlement, Posting | None]] = []
+    done: list[Delivery] = []
+    tags: list[str] = []
+    for pair in zip(batch, postings, strict=True):
+        settlement, posting = pair
+        # What was started may have its START in this batch, which comes first.
+        only_done = settlement.verdict is Verdict.ACK and not settlement.after_start and not settlement.results
+        if only_done and posting is None:
+            if settlement.delivery.receipt is not None:
+                done.append(settlement.delivery)
+                tags.append(settlement.delivery.receipt.tag)
+        else:
+            paired.append(pair)
     back = [pair for pair in paired if pair[0].verdict in _BACK]
     if back:
         paired = [pair for pair in paired if pair[0].verdict not in _BACK] + back[::-1]
-    arguments: list[str | bytes | int | float] = []
+    arguments: list[str | bytes | int | float] = [len(tags), *tags]
     for settlement, posting in paired:
         receipt = settlement.delivery.receipt
         verdict = settlement.verdict
@@ -96,7 +108,7 @@ def plan(
             arguments += consequences
         if receipt is not None and verdict > Verdict.START:
             arguments += _destination(settlement, receipt, keys, visibility_timeout)
-    return Plan(arguments, [settlement.delivery for settlement, _ in paired])
+    return Plan(arguments, done + [settlement.delivery for settlement, _ in paired])
 
 
 def _consequences(

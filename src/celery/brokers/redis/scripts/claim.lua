@@ -1,34 +1,51 @@
 -- Take messages out of queues and record them as held, in one step.
--- ARGV: unacked, index, held, how many, tag prefix, number of the first tag, then pairs: list, record suffix.
--- Gives pairs: number of the pair (from 0), envelope. Tags are the prefix and consecutive numbers, in that order.
+-- ARGV: unacked, index, held, how many, bytes, tag prefix, number of the first tag, then pairs: list, record suffix.
+-- Gives pairs: number of the list (from 0), some of its envelopes; a list may come more than once. Tags are the prefix
+-- and consecutive numbers of nine digits, in the order of the envelopes. Stops after so many bytes, but takes one.
+-- Lua hashes each string that it is given or makes, all of its bytes: twice for a message is what it takes here.
 local unacked, index, held = ARGV[1], ARGV[2], ARGV[3]
-local wanted, prefix, number = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
-local found, records, tags = {}, {}, {}
-for at = 7, #ARGV, 2 do
-  local list, suffix = ARGV[at], ARGV[at + 1]
-  local taken = redis.call('LRANGE', list, -wanted, -1)
-  local count = #taken
-  if count > 0 then
-    redis.call('LTRIM', list, 0, -count - 1)
-    for i = count, 1, -1 do
-      local text, tag = taken[i], prefix .. (number + #tags)
-      found[#found + 1] = (at - 7) / 2
-      found[#found + 1] = text
-      records[#records + 1] = tag
-      records[#records + 1] = '[' .. text .. suffix
-      tags[#tags + 1] = tag
-    end
-    wanted = wanted - count
-    if wanted == 0 then break end
-  end
+local wanted, bytes, prefix, number = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])
+local found, records, tags, count = {}, {}, {}, 0
+local time = redis.call('TIME')
+-- One score for all: entries with equal scores are in the order of their tags.
+local score = string.format('%d.%06d', time[1], time[2])
+
+-- How many messages to look at now: one at first, then what will fit if the rest are like those before.
+local function step()
+  if count == 0 then return 1 end
+  local mean = (tonumber(ARGV[5]) - bytes) / count
+  return math.max(1, math.min(wanted, math.floor(bytes / mean)))
 end
-local count = #tags
+
+for at = 8, #ARGV, 2 do
+  local list, suffix, lane = ARGV[at], ARGV[at + 1], (at - 8) / 2
+  local texts
+  repeat
+    local look = step()
+    texts = redis.call('LRANGE', list, -look, -1)
+    local taken = {}
+    for i = #texts, 1, -1 do
+      local text = texts[i]
+      local tag = string.format('%s%09d', prefix, number + count)
+      taken[#texts - i + 1] = text
+      count = count + 1
+      tags[count] = tag
+      records[2 * count - 1], records[2 * count] = tag, '[' .. text .. suffix
+      wanted, bytes = wanted - 1, bytes - #text
+      if bytes <= 0 then break end
+    end
+    if #taken > 0 then
+      redis.call('LTRIM', list, 0, -#taken - 1)
+      found[#found + 1], found[#found + 2] = lane, taken
+    end
+  until wanted == 0 or bytes <= 0 or #texts < look
+  if wanted == 0 or bytes <= 0 then break end
+end
 if count > 0 then
-  local time = redis.call('TIME')
   local scores = {}
-  -- A microsecond apart, so that the index keeps the order too; the latest first, which a short sorted set likes.
+  -- The latest first, which a short sorted set likes.
   for i = count, 1, -1 do
-    scores[#scores + 1] = string.format('%d.%06d', time[1], math.min(time[2] + i, 999999))
+    scores[#scores + 1] = score
     scores[#scores + 1] = tags[i]
   end
   redis.call('HSET', unacked, unpack(records))

@@ -1,11 +1,12 @@
 -- Look at what a dead worker left, and take over what it had started.
 -- ARGV: workers, id of the dead, its held set, its started hash, our started hash, unacked, index, how many,
---   '1' to leave workers whose lease is running alone.
+--   bytes of what it held after which the rest is left for the next time, '1' to leave workers whose lease is running
+--   alone.
 -- Gives: [tag, record, ... of what it held, the latest first], [tag, record, ... of what it had started, now ours].
 -- When both are empty nothing is left of it, and its id is forgotten.
 local workers, id, held, started, ours = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local unacked, index, many = ARGV[6], ARGV[7], tonumber(ARGV[8])
-if ARGV[9] == '1' then
+if ARGV[10] == '1' then
   local time = redis.call('TIME')
   local lease = redis.call('ZSCORE', workers, id)
   if lease and tonumber(lease) > time[1] + time[2] / 1000000 then return {{}, {}} end
@@ -19,12 +20,14 @@ for _, tag in ipairs(redis.call('SMEMBERS', held)) do
     redis.call('SREM', held, tag)
   end
 end
-table.sort(entries, function(a, b) return a[1] > b[1] end)
-local lying, running = {}, {}
+table.sort(entries, function(a, b) return a[1] > b[1] or a[1] == b[1] and a[2] > b[2] end)
+local lying, running, bytes = {}, {}, tonumber(ARGV[9])
 for i = 1, math.min(many, #entries) do
   local tag = entries[i][2]
-  lying[#lying + 1] = tag
-  lying[#lying + 1] = redis.call('HGET', unacked, tag) or ''
+  local record = redis.call('HGET', unacked, tag) or ''
+  lying[#lying + 1], lying[#lying + 2] = tag, record
+  bytes = bytes - #record
+  if bytes <= 0 then break end
 end
 local records = started ~= ours and redis.call('HGETALL', started) or {}
 for at = 1, #records, 2 do

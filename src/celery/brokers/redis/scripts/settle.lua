@@ -1,5 +1,6 @@
--- Apply settlements in order, each whole or not at all.
--- ARGV: unacked, index, held, started, database of the broker, database of the results, then for each settlement
+-- Apply settlements: first those that only acknowledge, all at once, then others in order, each whole or not at all.
+-- ARGV: unacked, index, held, started, database of the broker, database of the results, how many only acknowledge and
+--   the tags of these, then for each other settlement
 --   verdict, tag, number of arguments of its consequences, consequences, arguments of its verdict.
 -- Consequences, in order: n, n pairs (list, text), m, m pairs (channel, text), r, r results (key, seconds or '', value).
 -- Arguments by verdict:
@@ -24,11 +25,20 @@ local function final(key)
 end
 
 local function store(key, seconds, value)
-  if final(key) then return end
+  -- What is not there yet, as nearly always, is stored by one command.
+  local stored
   if seconds == '' then
-    redis.call('SET', key, value)
+    stored = redis.call('SET', key, value, 'NX')
   else
-    redis.call('SETEX', key, seconds, value)
+    stored = redis.call('SET', key, value, 'EX', seconds, 'NX')
+  end
+  if not stored then
+    if final(key) then return end
+    if seconds == '' then
+      redis.call('SET', key, value)
+    else
+      redis.call('SETEX', key, seconds, value)
+    end
   end
   redis.call('PUBLISH', key, value)
 end
@@ -63,33 +73,49 @@ local function apply(verdict, tag, source, at)
   end
 end
 
-local at, position = 7, 0
+-- Remove tags from a key, as many at once as Lua may unpack with room to spare. Gives how many were there.
+local function remove(command, key, tags, from, to)
+  local count = 0
+  for first = from, to, 4000 do
+    count = count + redis.call(command, key, unpack(tags, first, math.min(first + 3999, to)))
+  end
+  return count
+end
+
+-- A record and its index entry come and go together, so either tells whether a delivery is still ours.
+local acknowledged = tonumber(ARGV[7])
+local at, position = 8 + acknowledged, acknowledged
+if remove('HDEL', unacked, ARGV, 8, at - 1) < acknowledged then
+  for i = 8, at - 1 do
+    if not redis.call('ZSCORE', index, ARGV[i]) and redis.call('HDEL', started, ARGV[i]) == 0 then
+      refused[#refused + 1] = i - 8
+    end
+  end
+end
+remove('ZREM', index, ARGV, 8, at - 1)
+remove('SREM', held, ARGV, 8, at - 1)
+
 while at <= #ARGV do
   local verdict, tag, size = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  if verdict == '0' and size == 0 and redis.call('ZREM', index, tag) == 1 then
-    forgotten[#forgotten + 1] = tag
+  local waiting = tag ~= '' and redis.call('HEXISTS', unacked, tag) == 1
+  local running = tag ~= '' and not waiting and redis.call('HEXISTS', started, tag) == 1
+  if waiting or running or tag == '' then
+    if size > 0 then consequences(at + 3) end
+    apply(verdict, tag, waiting and unacked or started, at + 3 + size)
   else
-    local waiting = tag ~= '' and redis.call('ZSCORE', index, tag)
-    local running = tag ~= '' and not waiting and redis.call('HEXISTS', started, tag) == 1
-    if waiting or running or tag == '' then
-      if size > 0 then consequences(at + 3) end
-      apply(verdict, tag, waiting and unacked or started, at + 3 + size)
-    else
-      refused[#refused + 1] = position
-    end
-    if waiting then
-      redis.call('ZREM', index, tag)
-      forgotten[#forgotten + 1] = tag
-    elseif running and verdict ~= '1' then
-      redis.call('HDEL', started, tag)
-    end
+    refused[#refused + 1] = position
+  end
+  if waiting then
+    forgotten[#forgotten + 1] = tag
+    -- After its START it may be settled once more in this batch.
+    if verdict == '1' then redis.call('HDEL', unacked, tag) end
+  elseif running and verdict ~= '1' then
+    redis.call('HDEL', started, tag)
   end
   at = at + 3 + size + width[verdict]
   position = position + 1
 end
-for first = 1, #forgotten, 4000 do
-  local last = math.min(first + 3999, #forgotten)
-  redis.call('HDEL', unacked, unpack(forgotten, first, last))
-  redis.call('SREM', held, unpack(forgotten, first, last))
-end
+remove('HDEL', unacked, forgotten, 1, #forgotten)
+remove('ZREM', index, forgotten, 1, #forgotten)
+remove('SREM', held, forgotten, 1, #forgotten)
 return refused

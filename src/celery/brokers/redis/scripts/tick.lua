@@ -1,5 +1,6 @@
 -- What a worker has to know once a second: keep its lease, find dead workers, find what is due.
--- ARGV: workers, id, unacked, index, lease in seconds, renewal (renew when less is left), visibility timeout, how many.
+-- ARGV: workers, id, unacked, index, lease in seconds, renewal (renew when less is left), visibility timeout, how many,
+--   bytes after which what is due is left for the next look.
 -- Gives: [ids whose lease is over], [tag, record, tag, record... of what is due], seconds until the next one is due
 --   (text; empty: none).
 local workers, id, unacked, index = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -11,10 +12,12 @@ if not mine or mine - now < renewal then
   redis.call('ZADD', workers, string.format('%.6f', now + lease), id)
 end
 local dead = redis.call('ZRANGEBYSCORE', workers, '-inf', string.format('(%.6f', now), 'LIMIT', 0, 10)
-local due = {}
+local due, bytes = {}, tonumber(ARGV[9])
 for _, tag in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', string.format('%.6f', now - timeout), 'LIMIT', 0, many)) do
-  due[#due + 1] = tag
-  due[#due + 1] = redis.call('HGET', unacked, tag) or ''
+  local record = redis.call('HGET', unacked, tag) or ''
+  due[#due + 1], due[#due + 2] = tag, record
+  bytes = bytes - #record
+  if bytes <= 0 then break end
 end
 local next_due = ''
 if #due == 0 then
