@@ -84,7 +84,7 @@ class WorkerProcess:
             "SYSTEM_BACKEND": stage.backend,
             "SYSTEM_LEDGER": str(stage.ledger.path),
             "SYSTEM_CONF": json.dumps({**stage.settings, **settings}),
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "celery", "-A", "project", "worker", "-l", "INFO", "-n", self.node, *argv]

@@ -27,6 +27,7 @@ from celery.concurrency import calls, ipc, slots
 from celery.concurrency.asynclane import AsyncLane
 from celery.concurrency.base import exception_of
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.platforms import set_process_title
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
@@ -320,7 +321,10 @@ def _reset_signals() -> None:
 
 
 def _become_worker_process(app: Celery, hostname: str, index: int) -> None:
-    set_process_name(f"ForkPoolWorker-{index + 1}")
+    name = f"ForkPoolWorker-{index + 1}"
+    set_process_name(name)
+    if not os.environ.get("NOSETPS"):
+        set_process_title(f"celeryd: {hostname}:{name}")
     _state.set_join_denied(True)
     app.on_after_fork.send(sender=app)
     app.loader.init_worker_process()
