@@ -34,6 +34,8 @@ EXPIRY = "expiry"
 GROUPS = "groups"
 #: Chords may be started.
 CHORDS = "chords"
+#: It counts the members of chords itself.
+COUNTS = "counts"
 #: A worker's main process stores through `write`, in batches.
 BATCHES = "batches"
 
@@ -53,9 +55,9 @@ class Store(NamedTuple):
 
 
 STORES = {
-    "memory": Store("unused_name", _STORE - {PROCESSES, CONNECTIONS} | {BATCHES}, "cache+memory://{}"),
-    "sqlite": Store("sqlite_path", _STORE | {BATCHES}, "sqlite:///{}"),
-    "redis": Store("redis_url", _STORE | {BATCHES}, "{}", servers=("redis",)),
+    "memory": Store("unused_name", _STORE - {PROCESSES, CONNECTIONS} | {BATCHES, COUNTS}, "cache+memory://{}"),
+    "sqlite": Store("sqlite_path", _STORE | {BATCHES, COUNTS}, "sqlite:///{}"),
+    "redis": Store("redis_url", _STORE | {BATCHES, COUNTS}, "{}", servers=("redis",)),
     "database-sqlite": Store("sqlite_path", _STORE, "db+sqlite:///{}"),
     "database-postgres": Store("postgres_url", _STORE, "db+{}", servers=("postgres",)),
     "database-mariadb": Store("mariadb_url", _STORE, "db+{}", servers=("mariadb",)),
