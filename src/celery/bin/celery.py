@@ -28,6 +28,7 @@ COMMANDS = {
     "call": "celery.bin.call:call",
     "control": "celery.bin.control:control",
     "dead": "celery.bin.dead:dead",
+    "graph": "celery.bin.graph:graph",
     "inspect": "celery.bin.control:inspect",
     "list": "celery.bin.list:list_",
     "purge": "celery.bin.purge:purge",
