@@ -297,6 +297,13 @@ def die_again(key):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(acks_late=True)
+def die_together(key):
+    """All processes of the worker are killed, as when their container has used up its memory."""
+    note("start", key)
+    os.killpg(os.getsid(0), signal.SIGKILL)
+
+
 @app.task(acks_late=True, reject_on_worker_lost=True)
 def die_once(key):
     note("start", key)
@@ -443,3 +450,46 @@ async def aleave():
 async def acancel():
     asyncio.current_task().cancel()
     await asyncio.sleep(1)
+
+
+# -- for workflows (see `workflows`)
+
+
+class Boom(Exception):
+    pass
+
+
+@app.task
+def tag(*given):
+    """The label, and what came before it."""
+    return [given[-1], *given[:-1]]
+
+
+@app.task
+def const(label):
+    return [label]
+
+
+@app.task
+def boom(label):
+    raise Boom(label)
+
+
+@app.task
+def called(key):
+    note("called", key)
+
+
+@app.task
+def failed(request, exc, traceback, key):
+    note("called", key)
+
+
+@app.task(bind=True)
+def failed_old(self, task_id, key):
+    note("called", key)
+
+
+@app.task
+def total(numbers):
+    return sum(numbers)
