@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from celery.brokers.base import DeadLetter
+from celery.brokers.sqlite.rows import insert as insert_rows
 from celery.wire.envelope import Envelope
 
 if TYPE_CHECKING:
@@ -29,11 +30,9 @@ WAKE_LIMIT = 1000
 #: The least urgent priority; 0 is the most urgent (as on Redis, wire.md 3.2).
 MAX_PRIORITY = 9
 
-_INSERT = """
-    INSERT INTO message (id, queue, priority, exchange, routing_key, envelope)
-    VALUES (?, ?, ?, ?, ?, ?)"""
-_WAIT = "INSERT INTO waiting (queue, priority, id) VALUES (?, ?, ?)"
-_DELAY = "INSERT INTO delayed (due, id) VALUES (?, ?)"
+_INSERT = "INSERT INTO message (id, queue, priority, exchange, routing_key, envelope) VALUES"
+_WAIT = "INSERT INTO waiting (queue, priority, id) VALUES"
+_DELAY = "INSERT INTO delayed (due, id) VALUES"
 _FIRST = """
     SELECT w.priority, m.id, m.exchange, m.routing_key, m.failures, m.redelivered, m.lost, m.envelope
     FROM (SELECT priority, id FROM waiting WHERE queue = ? ORDER BY priority, id LIMIT ?) AS w
@@ -102,10 +101,9 @@ def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> 
                 waiting.append((queue, priority, last))
             else:
                 delayed.append((publish.until, last))
-    db.executemany(_INSERT, rows)
-    db.executemany(_WAIT, waiting)
-    if delayed:
-        db.executemany(_DELAY, delayed)
+    insert_rows(db, _INSERT, rows)
+    insert_rows(db, _WAIT, waiting)
+    insert_rows(db, _DELAY, delayed)
     return len(rows)
 
 
@@ -160,9 +158,9 @@ def give_back(db: sqlite3.Connection, ids: Sequence[int], *, failed: bool = Fals
     db.execute(_WAIT_AGAIN, (chosen,))
 
 
-def delay(db: sqlite3.Connection, until: Iterable[tuple[float, int]]) -> None:
+def delay(db: sqlite3.Connection, until: Sequence[tuple[float, int]]) -> None:
     """Let messages wait for a moment (unix seconds, id)."""
-    db.executemany(_DELAY, until)
+    insert_rows(db, _DELAY, until)
 
 
 def put_last(db: sqlite3.Connection, ids: Sequence[int]) -> None:

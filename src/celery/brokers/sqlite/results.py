@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from celery.brokers.sqlite.rows import insert as insert_rows
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Sequence
 
-_ADD = "INSERT OR IGNORE INTO result (key, state, expires_at, payload) VALUES (?, ?, ?, ?)"
+_ADD = "INSERT OR IGNORE INTO result (key, state, expires_at, payload) VALUES"
 _REPLACE = """
     INSERT OR REPLACE INTO result (key, state, expires_at, payload)
     SELECT ?1, ?2, ?3, ?4
@@ -43,7 +45,7 @@ def write(db: sqlite3.Connection, values: Iterable[Value], expires_at: float | N
     """Store values inside a transaction, save where a SUCCESS is stored already."""
     rows = [(key, state, expires_at, payload) for key, state, payload in values]
     # Most values are the first of their key, which costs two thirds; doing the rest again changes nothing new.
-    if db.executemany(_ADD, rows).rowcount < len(rows):
+    if insert_rows(db, _ADD, rows) < len(rows):
         db.executemany(_REPLACE, [(*row, now) for row in rows])
 
 
