@@ -13,6 +13,7 @@ ARGS ?=
 BIN := .venv/bin
 ENV := .venv/.installed
 CELERY57 := .venv-celery57/.installed
+PEERS := .venv-peers/.installed
 
 .PHONY: help
 help: ## this list
@@ -34,8 +35,14 @@ check: $(ENV) ## lint, types and the budgets of tests/budgets; no server needed
 	$(BIN)/pytest -q tests/budgets --ignore tests/budgets/test_static.py
 
 .PHONY: bench
-bench: $(ENV) $(CELERY57) services ## compare with Celery 5.7.0 (ARGS='--workload drain-redis --pairs 5')
+bench: $(ENV) $(CELERY57) services ## compare with Celery 5.7.0, into docs/performance.md (ARGS='--workload drain-redis --pairs 3')
 	$(BIN)/python benchmarks/compare.py $(ARGS)
+	$(BIN)/python benchmarks/report.py
+
+.PHONY: bench-all
+bench-all: $(ENV) $(CELERY57) $(PEERS) services ## the same with eight more task queues, and how costs grow; an hour or two
+	$(BIN)/python benchmarks/compare.py --family celery --family canvas --family peers --family shape $(ARGS)
+	$(BIN)/python benchmarks/report.py
 
 .PHONY: soak
 soak: $(ENV) services ## an hour of work while servers and workers are killed (ARGS='--minutes 5')
@@ -62,12 +69,22 @@ $(CELERY57): scripts/celery57.txt
 	@.venv-celery57/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
 	@touch $@
 
+.PHONY: peers
+peers: $(PEERS) ## .venv-peers with the other task queues of the benchmark
+
+$(PEERS): scripts/peers.txt
+	@echo 'Installing the peers of the benchmark into .venv-peers ...'
+	@[ -x .venv-peers/bin/python ] || "$(PYTHON)" -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check 'pip>=25.1'
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	@touch $@
+
 .PHONY: services
 services: ## make Redis, RabbitMQ, PostgreSQL and MariaDB answer on loopback
 	@"$(PYTHON)" scripts/services.py
 
 .PHONY: clean
 clean: ## remove environments, caches and what the demo left
-	rm -rf .venv .venv-celery57 .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-celery57 .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	rm -f examples/*/celery.sqlite*
 	find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,41 +1,96 @@
-"""The producer's part of a workload, run by the interpreter of either side: prints one JSON object.
+"""What a run asks of a task queue, done by an interpreter that has it; prints one JSON object.
 
-python adapter.py send TASK N        send N tasks one by one
-python adapter.py roundtrip N        send, wait for the result, N times
-python adapter.py verify             check the results of the ids on standard input
+python adapter.py MODULE worker CHILDREN        be its worker, until killed
+python adapter.py MODULE prepare                what it needs in an empty store
+python adapter.py MODULE fill TASK N            send as quickly as it can; keys of some
+python adapter.py MODULE send TASK N            send one by one
+python adapter.py MODULE bulk TASK N            send by the call made for many
+python adapter.py MODULE roundtrip N            send, wait for the result, N times
+python adapter.py MODULE fetch                  get the results of the keys on standard input
+
+MODULE is one of `systems`, which says what each of them has. Times are of the wall, and of this process's CPU.
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
+import os
 import statistics
 import sys
 import time
+from typing import TYPE_CHECKING, Any, Self
 
-import tasks
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
-#: How long one result may take; far above anything that happens when nothing is broken.
-RESULT_SECONDS = 10.0
 #: Sends and round trips before the clock starts: connections are made, lazy modules loaded.
 WARM_UP = 20
+#: Results that are looked up after a drain.
+SAMPLE = 500
+#: Sends at once while a queue is filled.
+FILLING = 50
+#: What `add` makes of its arguments here.
+SUM = 5
+ARGUMENTS: dict[str, tuple[object, ...]] = {"noop": (), "add": (2, 3), "swallow": ("x" * 100_000,), "nap": ()}
+
+Answer = dict[str, Any]
 
 
-def send(name: str, count: int) -> dict[str, object]:
-    """Send tasks one by one, as a web view would; how many per second, and the ids."""
-    task, args = (tasks.add, (2, 3)) if name == "add" else (tasks.noop, ())
-    ids = [task.delay(*args).id for _ in range(WARM_UP)]
-    began = time.perf_counter()
-    ids += [task.delay(*args).id for _ in range(count - WARM_UP)]
-    took = time.perf_counter() - began
-    return {"sends_per_second": (count - WARM_UP) / took, "ids": ids}
+class Clock:
+    """Wall and CPU time of a stretch, by ``with``."""
+
+    def __enter__(self) -> Self:
+        self.began, self.spent = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.seconds = time.perf_counter() - self.began
+        self.cpu = time.process_time() - self.spent
 
 
-def roundtrip(count: int) -> dict[str, object]:
+async def send(system: Any, task: str, count: int) -> Answer:
+    """Send one by one, as a web view would."""
+    args = ARGUMENTS[task]
+    for _ in range(WARM_UP):
+        await system.send(task, *args)
+    with Clock() as clock:
+        for _ in range(count):
+            await system.send(task, *args)
+    return {"sends_per_second": count / clock.seconds, "send_us": 1e6 * clock.cpu / count}
+
+
+async def bulk(system: Any, task: str, count: int) -> Answer:
+    """Send many by one call."""
+    args = ARGUMENTS[task]
+    await system.send_many(task, args, WARM_UP)
+    with Clock() as clock:
+        await system.send_many(task, args, count)
+    return {"sends_per_second": count / clock.seconds, "send_us": 1e6 * clock.cpu / count}
+
+
+async def fill(system: Any, task: str, count: int) -> Answer:
+    """Fill a queue; how fast does not matter."""
+    args = ARGUMENTS[task]
+    if hasattr(system, "send_many"):
+        handles = await system.send_many(task, args, count)
+    elif system.WAITS:
+        handles = []
+        while len(handles) < count:
+            size = min(FILLING, count - len(handles))
+            handles += await asyncio.gather(*(system.send(task, *args) for _ in range(size)))
+    else:
+        handles = [await system.send(task, *args) for _ in range(count)]
+    return {"keys": [system.key(handle) for handle in [*handles[:: max(1, count // SAMPLE)], handles[-1]]]}
+
+
+async def roundtrip(system: Any, count: int) -> Answer:
     """Send a task and wait for its result, one at a time; milliseconds."""
     times = []
     for number in range(WARM_UP + count):
         began = time.perf_counter()
-        result = tasks.add.delay(number, 1).get(timeout=RESULT_SECONDS)
+        result = await system.result(await system.send("add", number, 1))
         times.append(1000 * (time.perf_counter() - began))
         if result != number + 1:
             raise AssertionError(f"{number} + 1 came back as {result!r}")
@@ -43,21 +98,63 @@ def roundtrip(count: int) -> dict[str, object]:
     return {"p50_ms": centiles[49], "p99_ms": centiles[98]}
 
 
-def verify(ids: list[str]) -> dict[str, object]:
-    """Check that each result is there and right: a worker may not be fast by leaving work out."""
-    wrong = [task_id for task_id in ids if tasks.app.AsyncResult(task_id).get(timeout=RESULT_SECONDS) != 5]
-    return {"wrong": wrong}
+async def fetch(system: Any, keys: list[str]) -> Answer:
+    """Get results one by one: a worker may not be fast by leaving work out."""
+    with Clock() as clock:
+        wrong = [key for key in keys if await system.result(system.handle(key)) != SUM]
+    return {"wrong": wrong, "fetches_per_second": len(keys) / clock.seconds}
+
+
+def be_worker(system: Any, children: int) -> None:
+    """Become its worker; where that is several commands, a shell runs them and this process ends."""
+    commands = system.workers(children)
+    if len(commands) == 1:
+        os.execv(commands[0][0], commands[0])
+    lines = " & ".join(" ".join(f"'{word}'" for word in command) for command in commands)
+    os.execv("/bin/sh", ["/bin/sh", "-c", f"{lines} & wait"])
+
+
+def run(system: Any, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run a coroutine: on a loop where the system needs one, else straight through."""
+
+    async def started() -> Answer:
+        await system.start()
+        return await coroutine
+
+    if system.WAITS:
+        import uvloop  # of the peers' environment
+
+        waited: Answer = uvloop.run(started())
+        return waited
+    try:
+        started().send(None)
+    except StopIteration as ended:
+        straight: Answer = ended.value
+        return straight
+    raise AssertionError(f"{system.__name__} waits, and says that it does not")
 
 
 def main() -> None:
     """Do what the command line says."""
-    match sys.argv[1:]:
-        case ["send", name, count]:
-            answer = send(name, int(count))
-        case ["roundtrip", count]:
-            answer = roundtrip(int(count))
-        case ["verify"]:
-            answer = verify(json.load(sys.stdin))
+    name, verb, *rest = sys.argv[1:]
+    system = importlib.import_module(f"systems.{name}")
+    match verb, rest:
+        case "worker", [children]:
+            be_worker(system, int(children))
+        case "prepare", []:
+            if hasattr(system, "prepare"):
+                system.prepare()
+            answer: Answer = {"bulk": hasattr(system, "send_many"), "results": hasattr(system, "result")}
+        case "fill", [task, count]:
+            answer = run(system, fill(system, task, int(count)))
+        case "send", [task, count]:
+            answer = run(system, send(system, task, int(count)))
+        case "bulk", [task, count]:
+            answer = run(system, bulk(system, task, int(count)))
+        case "roundtrip", [count]:
+            answer = run(system, roundtrip(system, int(count)))
+        case "fetch", []:
+            answer = run(system, fetch(system, json.load(sys.stdin)))
         case _:
             raise SystemExit(__doc__)
     print(json.dumps(answer))

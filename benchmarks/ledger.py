@@ -1,8 +1,9 @@
 """What was completed and when, on record outside of broker and backend, at a cost that is the same for all.
 
 A file mapped into every process that runs tasks. Its first word counts the slots handed out; each process takes
-one slot on its first task and is then the only writer there: how many completions, when the first and the
-last of them were. Times are of the machine's monotonic clock, which all processes share.
+one slot on its first task and is then the only one that writes there: how many completions, when the first and the
+last of them were. Threads of a process take turns. Times are of the machine's monotonic clock, which all processes
+share.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import fcntl
 import mmap
 import os
 import struct
+import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-SLOTS = 512
+if TYPE_CHECKING:
+    from typing import Self
+
+#: Processes that may run tasks in one run; a worker that forks for each task needs one each.
+SLOTS = 4096
 WORD = struct.Struct("Q")
 SLOT = struct.Struct("Qdd")
 SIZE = WORD.size + SLOTS * SLOT.size
@@ -39,6 +45,7 @@ class Slot:
 
     def __init__(self, path: str) -> None:
         self.pid = os.getpid()
+        self.turn = threading.Lock()
         with Path(path).open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             self.memory = mmap.mmap(file.fileno(), SIZE)
@@ -56,10 +63,11 @@ class Slot:
 
     def add(self) -> None:
         """Record one completion, now."""
-        now = time.monotonic()
-        self.count += 1
-        self.first = self.first or now
-        SLOT.pack_into(self.memory, self.offset, self.count, self.first, now)
+        with self.turn:
+            now = time.monotonic()
+            self.count += 1
+            self.first = self.first or now
+            SLOT.pack_into(self.memory, self.offset, self.count, self.first, now)
 
 
 _slot: Slot | None = None
@@ -76,16 +84,30 @@ def completed() -> None:
     _slot.add()
 
 
-def create(path: Path) -> None:
-    """Make an empty ledger file."""
-    path.write_bytes(bytes(SIZE))
+class Reader:
+    """A new ledger file, seen from outside.
 
+    Args:
+        path: where to make it; its name goes into ``BENCH_LEDGER`` of the processes that write.
+    """
 
-def read(path: Path) -> Totals:
-    """Sum up a ledger file."""
-    data = path.read_bytes()
-    (taken,) = WORD.unpack_from(data)
-    slots = [slot for slot in (SLOT.unpack_from(data, WORD.size + n * SLOT.size) for n in range(taken)) if slot[0]]
-    if not slots:
-        return Totals(0, 0.0, 0.0)
-    return Totals(sum(slot[0] for slot in slots), min(slot[1] for slot in slots), max(slot[2] for slot in slots))
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.write_bytes(bytes(SIZE))
+        with path.open("r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), SIZE, prot=mmap.PROT_READ)
+
+    def totals(self) -> Totals:
+        """What all processes have completed up to now."""
+        (taken,) = WORD.unpack_from(self.memory)
+        places = (SLOT.unpack_from(self.memory, WORD.size + number * SLOT.size) for number in range(taken))
+        slots = [slot for slot in places if slot[0]]
+        if not slots:
+            return Totals(0, 0.0, 0.0)
+        return Totals(sum(slot[0] for slot in slots), min(slot[1] for slot in slots), max(slot[2] for slot in slots))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.memory.close()

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from side import Side, Worker
+from processes import Command
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -35,6 +35,7 @@ FAULT_EVERY_SECONDS = 15.0
 TASK_SECONDS = (0.02, 0.05)
 SETTLE_SECONDS = 60.0
 WORKERS = 2
+WORKER = [sys.executable, "-m", "celery", "-A", "soak_tasks", "worker", "-P", "prefork", "-c", "2", "-l", "WARNING"]
 #: Longer than a lease: another worker takes over what a frozen one holds.
 FROZEN_SECONDS = 18.0
 
@@ -63,14 +64,12 @@ class Soak:
     """The server, the workers, and what is known of the tasks.
 
     Args:
-        side: whose workers.
         server: a running private server.
         folder: for ledger and logs.
         seed: of the order of faults, to see one again.
     """
 
-    def __init__(self, side: Side, server: private_servers.PrivateServer | SqliteFile, folder: Path, seed: int) -> None:
-        self.side = side
+    def __init__(self, server: private_servers.PrivateServer | SqliteFile, folder: Path, seed: int) -> None:
         self.server = server
         self.folder = folder
         self.chance = random.Random(seed)
@@ -85,9 +84,10 @@ class Soak:
         self.silences: dict[str, float] = {}
         self._after: tuple[str, float, int] | None = None
 
-    def new_worker(self, number: int) -> Worker:
+    def new_worker(self, number: int) -> Command:
         """Start a worker; each place has a log of its own."""
-        return Worker(self.side, self.environment, self.folder / f"worker{number}.log", app="soak_tasks")
+        log = self.folder / f"worker{number}.log"
+        return Command(f"worker {number}", WORKER, Path(__file__).resolve().parent, self.environment, log)
 
     def kill_child(self) -> None:
         """Kill one process that runs tasks."""
@@ -199,7 +199,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with SERVERS[options.broker](folder) as server:
-            soak = Soak(Side("soak", Path(sys.executable)), server, folder, options.seed)
+            soak = Soak(server, folder, options.seed)
             try:
                 soak.run(60 * options.minutes)
                 lost = soak.lost()

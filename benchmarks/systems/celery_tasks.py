@@ -1,0 +1,120 @@
+"""Celeriac and Celery: the same module in two environments.
+
+Celery gets a prefetch of 64 a child, as its guide on optimizing advises for many short tasks; its default of 4 starves
+its children here. Ours adapts by itself. Celery naps in gevent's pool, its own answer for tasks that wait; ours are
+coroutines.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import time
+from typing import Any
+
+import ledger
+
+from celery import Celery
+from systems import setting
+
+WAITS = False
+
+try:
+    importlib.metadata.distribution("celeriac")
+    OURS = True
+except importlib.metadata.PackageNotFoundError:
+    OURS = False
+
+GEVENT = setting.OPTIONS.get("pool") == "gevent"
+app = Celery("celery_tasks", broker=setting.BROKER, backend=setting.BACKEND or None)
+app.conf.update({name: value for name, value in setting.OPTIONS.items() if name not in {"pool", "events", "priority"}})
+if OURS:
+    app.conf.worker_async_concurrency = setting.AT_ONCE // setting.CHILDREN
+else:
+    app.conf.worker_prefetch_multiplier = 4 if GEVENT else 64
+
+#: Of each message, where the run is about priorities.
+SEND_OPTIONS = {"priority": 5} if setting.OPTIONS.get("priority") else {}
+
+
+@app.task(ignore_result=True)
+def noop() -> None:
+    """Nothing but its own completion, on record."""
+    ledger.completed()
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    """A result worth storing, and its completion on record."""
+    ledger.completed()
+    return x + y
+
+
+@app.task(ignore_result=True)
+def swallow(data: str) -> None:  # noqa: ARG001  it is the carrying that counts
+    """Take a large argument."""
+    ledger.completed()
+
+
+if OURS:
+    import asyncio
+
+    @app.task(ignore_result=True)
+    async def nap() -> None:
+        """Wait, beside many others."""
+        await asyncio.sleep(setting.NAP_SECONDS)
+        ledger.completed()
+else:
+
+    @app.task(ignore_result=True)
+    def nap() -> None:
+        """Wait, beside many others: gevent has put its own sleep in place of this one."""
+        time.sleep(setting.NAP_SECONDS)
+        ledger.completed()
+
+
+TASKS: dict[str, Any] = {"noop": noop, "add": add, "swallow": swallow, "nap": nap}
+
+
+async def start() -> None:
+    """Nothing to make: connections are made on first use."""
+
+
+async def send(task: str, *args: object) -> Any:
+    """As a web view would."""
+    if SEND_OPTIONS:
+        return TASKS[task].apply_async(args, **SEND_OPTIONS)
+    return TASKS[task].delay(*args)
+
+
+async def send_many(task: str, args: tuple[object, ...], count: int) -> list[Any]:
+    """Ours has a call for it; Celery's nearest is a group, which sends one by one."""
+    signatures = (TASKS[task].s(*args).set(**SEND_OPTIONS) for _ in range(count))
+    if OURS:
+        return list(app.send_many(signatures))  # type: ignore[attr-defined, unused-ignore]
+    from celery import group  # type: ignore[attr-defined, unused-ignore]
+
+    return list(group(signatures).apply_async().results)
+
+
+async def result(handle: Any) -> object:
+    """The value."""
+    return handle.get(timeout=setting.RESULT_SECONDS)
+
+
+def key(handle: Any) -> str:
+    """Its id."""
+    return str(handle.id)
+
+
+def handle(key: str) -> Any:
+    """The result object of an id."""
+    return app.AsyncResult(key)
+
+
+def workers(children: int) -> list[list[str]]:
+    """One worker; with gevent all in its one process."""
+    pool, concurrency = ("gevent", setting.AT_ONCE) if GEVENT else ("prefork", children)
+    command = [sys.executable, "-m", "celery", "-A", "systems.celery_tasks", "worker", "--loglevel", "WARNING"]
+    events = ["-E"] if setting.OPTIONS.get("events") else []
+    return [[*command, "--pool", pool, "--concurrency", str(concurrency), *events]]
