@@ -537,7 +537,8 @@ OPTIONS: dict[str, Option] = {
     "task_default_routing_key": _option("string", None,
         "Routing key for queues without one; defaults to task_default_queue.", "CELERY_DEFAULT_ROUTING_KEY"),
     "task_delivery_limit": _option("int", 5,
-        "Deliveries after which a message goes to the dead queue; 0: no bound (ours)."),
+        "Deaths of its process after which a message goes to the dead queue; on RabbitMQ, coming back from a worker "
+        "that died or hung up counts a quarter; 0: no bound (ours)."),
     "task_eager_propagates": _option("bool", False,
         "apply()/eager re-raise exceptions.", "CELERY_EAGER_PROPAGATES_EXCEPTIONS", "CELERY_EAGER_PROPAGATES"),
     "task_ignore_result": _option("bool", False, "Default of Task.ignore_result.", "CELERY_IGNORE_RESULT"),

@@ -1,7 +1,7 @@
 """``celery dead``: messages that workers refused. Ours; not in Celery.
 
 A message that no worker can read, or whose task nobody knows or rejects, goes to the dead queue of its queue, where it
-stays until it is sent again or thrown away.
+stays until it is sent again or thrown away. On RabbitMQ, one with a dead-letter exchange of its own has no dead queue.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from celery.utils.text import pluralize, truncate
 if TYPE_CHECKING:
     from celery.bin.base import CLIContext
     from celery.brokers.base import DeadLetter, Sender
+    from celery.brokers.topology import Queue
 
 GROUP = "Dead Letter Options"
 #: Letters listed of each queue unless -n says otherwise.
 LISTED = 100
-ELSEWHERE = """\
-This broker keeps no list of refused messages: it gives them to the dead-letter exchange of their queue, if it has one.
-To keep them, set x-dead-letter-exchange among the queue_arguments of the queue and bind a queue to that exchange. To
-send them again, move that queue's messages back: "Move messages" on the management page (a shovel)."""
 
 
 @click.command("dead", cls=CeleryCommand)
@@ -46,21 +43,32 @@ def dead(ctx: click.Context, action: str, queues: list[str] | None, limit: int |
     """
     if action == "purge" and limit is not None:
         raise click.UsageError("purge erases all: it takes no -n.", ctx=ctx)
-    names = sorted(queues or ctx.obj.app.amqp.queues)
+    known = ctx.obj.app.amqp.queues
+    names = sorted(queues or known)
     if action == "purge" and not force:
         click.confirm(f"Erase all dead letters of {', '.join(names)}? They cannot be brought back.", abort=True)
     actions = {"list": _list, "replay": _replay, "purge": _purge}
 
     def act(sender: Sender) -> list[str]:
-        if not sender.capabilities.dead_letters:
-            raise click.ClickException(ELSEWHERE)
-        return [line for name in names for line in actions[action](sender, name, limit)]
+        lines = []
+        for name in names:
+            exchange = _exchange(known[name]) if name in known and sender.capabilities.dead_letter_exchanges else None
+            if exchange is None:
+                lines += actions[action](sender, name, limit)
+            else:
+                lines.append(f"{name}: what it refuses goes to its own x-dead-letter-exchange {exchange!r}, not here")
+        return lines
 
     try:
         lines = ctx.obj.app.publisher.run(act)
     except exceptions.OperationalError as exc:
         handle_remote_command_error("dead", exc)
     _print(ctx.obj, lines)
+
+
+def _exchange(queue: Queue) -> str | None:
+    exchange: str | None = queue.declared_arguments().get("x-dead-letter-exchange")
+    return exchange
 
 
 def _print(out: CLIContext, lines: list[str]) -> None:

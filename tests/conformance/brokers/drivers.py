@@ -77,9 +77,7 @@ class Bench:
     keeps_exchange_types = True
     #: A fan-out exchange takes no notice of routing keys (on Redis they are part of the channel, wire.md 3.8).
     fanout_ignores_keys = True
-    #: What was refused is listed.
-    keeps_dead = True
-    #: A worker's death counts as a failure of what it held (a classic queue of RabbitMQ only says redelivered).
+    #: A worker's death counts as a failure of what it held, at once (on RabbitMQ it weighs a quarter of one).
     counts_deaths = True
     #: Processes share the store.
     between_processes = True
@@ -193,7 +191,6 @@ class RedisBench(Bench):
 
 
 class AmqpBench(Bench):
-    keeps_dead = False
     counts_deaths = False
 
 

@@ -1,4 +1,4 @@
-"""``celery dead`` on the stores that keep what was refused, and on RabbitMQ, which does not."""
+"""``celery dead`` on each broker."""
 
 import asyncio
 
@@ -12,11 +12,22 @@ from celery.brokers.base import Settlement, Verdict
 from celery.brokers.topology import Queue
 
 
-@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.needs("redis"))])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("redis", marks=pytest.mark.needs("redis")),
+        pytest.param("rabbitmq", marks=pytest.mark.needs("rabbitmq")),
+    ]
+)
 def app(request):
-    url = f"sqlite:///{request.getfixturevalue('sqlite_path')}" if request.param == "sqlite" else None
-    with Celery("proj", set_as_current=False, broker=url or request.getfixturevalue("redis_url")) as app:
+    if request.param == "sqlite":
+        url = f"sqlite:///{request.getfixturevalue('sqlite_path')}"
+    else:
+        url = request.getfixturevalue(f"{request.param}_url")
+    with Celery("proj", set_as_current=False, broker=url) as app:
         yield app
+        for queue in ("celery", "celery.dead", "slow", "slow.dead", "other"):
+            app.publisher.run(lambda sender, queue=queue: sender.purge(queue))
 
 
 @pytest.fixture
@@ -91,9 +102,14 @@ def test_purge_takes_no_limit(invoke):
     assert "it takes no -n" in ended.output
 
 
-def test_on_rabbitmq_it_says_where_refused_messages_go(rabbitmq_url, monkeypatch):
+@pytest.mark.needs("rabbitmq")
+def test_on_rabbitmq_it_says_which_queue_has_a_place_of_its_own_for_them(rabbitmq_url, monkeypatch):
     monkeypatch.setenv("CELERY_BROKER_URL", "")
     with Celery("proj", set_as_current=False, broker=rabbitmq_url) as app:
+        arguments = {"x-dead-letter-exchange": "graveyard"}
+        app.conf.task_queues = [Queue("own", queue_arguments=arguments), Queue("plain")]
         ended = CliRunner().invoke(celery, ["dead"], obj=app)
-    assert ended.exit_code == 1
-    assert "x-dead-letter-exchange" in ended.output
+    assert ended.output.splitlines() == [
+        "own: what it refuses goes to its own x-dead-letter-exchange 'graveyard', not here",
+        "plain: 0 dead letters",
+    ]

@@ -106,6 +106,18 @@ class Link:
         awaited = sum(self.connection.call(number, method, **arguments) for method, arguments in calls)
         return self._answers(number, awaited, deadline)
 
+    def confirmed(self, number: int, deadline: float) -> None:
+        """Wait for the server's word on every publish of a channel in confirm mode.
+
+        Raises:
+            ChannelError: it closed the channel instead.
+            OperationalError: the connection failed, or the time was up.
+        """
+        self._refusals.clear()
+        self.wait(lambda: number in self._refusals or not self.connection.unconfirmed(number), deadline)
+        if number in self._refusals:
+            raise ChannelError(self._refusals[number])
+
     def close_channel(self, number: int, deadline: float) -> None:
         """Close a channel."""
         self.connection.close_channel(number)

@@ -1,10 +1,17 @@
 """Messages between our records and AMQP: properties, delivery counts, the keys of the delay ladder.
 
-What a message carries for us alone
-    x-delivery-count   how often it was handed out and its process died (quorum queues count for themselves)
+What a message carries for us alone; taken off on arrival
+    x-celery-losses    how often its process died while running it
+    x-celery-returns   how often it came back because a worker died or its connection ended, begun or not
     x-celery-until     when a delayed message is due, as unix seconds: the ladder knows whole seconds only, whoever
                        receives it waits out the rest
     redelivered        true: it was sent again to the end of its queue, which the server cannot know
+
+Counting. The server knows no more than that a message was in somebody's hands (a quorum queue: how often); what was
+only fetched beside a task that killed its worker comes back with it. So a return weighs a quarter of a loss, and many
+cut connections do not condemn what never ran. The number is in our header, in a copy that is sent before a message that
+came back may run (`Verdict.COUNT`). What was not sent again when the killer strikes is not counted, so the worker takes
+its time, and no order, with what came back often. Quorum queues are treated like others: their count rises for all.
 
 Delay ladder (wire.md 2.5): a routing key begins with the delay in seconds as 28 binary digits, dot by dot. Peers put
 the original key behind them; we come from a queue and go back to it, so ours is `celery-queue.<queue>`, which only
@@ -14,17 +21,19 @@ that queue is bound for. The digits are stripped on arrival, whoever sent it.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery.wire.envelope import Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from celery.brokers.base import Publish
     from celery.brokers.topology import Queue
 
-DELIVERY_COUNT = "x-delivery-count"
+LOSSES = "x-celery-losses"
+RETURNS = "x-celery-returns"
+#: Of quorum queues: how often this message came back. Not sent again.
+SERVER_COUNT = "x-delivery-count"
+RETURNS_PER_LOSS = 4
 UNTIL = "x-celery-until"
 REDELIVERED = "redelivered"
 
@@ -61,10 +70,33 @@ def envelope_of(properties: dict[str, Any], body: bytes) -> Envelope:
     return Envelope(pop("headers", {}), body, pop("content_type", None), pop("content_encoding", None), properties)
 
 
-def failures_of(headers: Mapping[str, Any]) -> int:
-    """How often the message was handed out in vain."""
-    count = headers.get(DELIVERY_COUNT)
-    return count if isinstance(count, int) and count > 0 else 0
+class Counts(NamedTuple):
+    """What is held against a message."""
+
+    losses: int = 0
+    returns: int = 0
+
+    @property
+    def failures(self) -> int:
+        """As one number."""
+        return self.losses + self.returns // RETURNS_PER_LOSS
+
+    def headers(self) -> dict[str, Any]:
+        """As a copy carries them."""
+        return {name: count for name, count in ((LOSSES, self.losses), (RETURNS, self.returns)) if count}
+
+
+NOTHING = Counts()
+
+
+def take_counts(headers: dict[str, Any], came_back: bool) -> Counts:
+    """What is held against a message that has arrived, its coming back this time included; taken off."""
+    headers.pop(SERVER_COUNT, None)
+    return Counts(_count(headers.pop(LOSSES, 0)), _count(headers.pop(RETURNS, 0)) + came_back)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def take_mark(headers: dict[str, Any]) -> bool:
@@ -75,25 +107,29 @@ def take_mark(headers: dict[str, Any]) -> bool:
     return True
 
 
-def due_time(headers: Mapping[str, Any]) -> float | None:
-    """When a delayed message is due; None: now."""
-    until = headers.get(UNTIL)
+def take_due_time(headers: dict[str, Any]) -> float | None:
+    """When a delayed message is due; None: now. Taken off."""
+    until = headers.pop(UNTIL, None)
     return until if isinstance(until, float) else None
 
 
 def again(envelope: Envelope, **headers: Any) -> Envelope:
     """The envelope as it is sent once more: without the traces of dead-lettering, and with these headers."""
-    kept = {name: value for name, value in envelope.headers.items() if not name.startswith(_DEATHS) and name != UNTIL}
+    kept = {name: value for name, value in envelope.headers.items() if not name.startswith(_DEATHS)}
     return Envelope(
         kept | headers, envelope.body, envelope.content_type, envelope.content_encoding, envelope.properties
     )
 
 
-def delayed(envelope: Envelope, until: float) -> Envelope:
-    """The envelope for a delay. Its time to live would cut the stages short; the `expires` header says it too."""
-    sent = again(envelope, **{UNTIL: until})
-    lasting = {name: value for name, value in sent.properties.items() if name != "expiration"}
-    return Envelope(sent.headers, sent.body, sent.content_type, sent.content_encoding, lasting)
+def delayed(envelope: Envelope, until: float, **headers: Any) -> Envelope:
+    """The envelope for a delay."""
+    return lasting(again(envelope, **{UNTIL: until}, **headers))
+
+
+def lasting(envelope: Envelope) -> Envelope:
+    """The envelope without the time to live that its queue would end it after; the `expires` header says it too."""
+    properties = {name: value for name, value in envelope.properties.items() if name != "expiration"}
+    return Envelope(envelope.headers, envelope.body, envelope.content_type, envelope.content_encoding, properties)
 
 
 def delay_key(delay: float, routing_key: str) -> str:

@@ -1,15 +1,19 @@
-"""What a worker publishes: messages on their way back to a queue, or into the delay ladder, confirmed.
+"""What a worker publishes: messages on their way back to a queue, into the delay ladder or a dead queue, confirmed.
 
 It has a connection of its own, opened on first use: RabbitMQ stops reading from connections that publish when it runs
 out of memory or disk, and acknowledgements must not wait behind that.
+
+What the server does not take is told, message by message; an account without the right to publish is told of once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from celery.brokers.amqp import declarations, messages
+from celery import exceptions
+from celery.brokers.amqp import address, dead, declarations, messages
 from celery.brokers.amqp.errors import ChannelError
 from celery.brokers.amqp.events import ChannelClosed, Confirmed, Returned
 from celery.brokers.amqp.fields import FieldError
@@ -23,18 +27,23 @@ if TYPE_CHECKING:
     from celery.brokers.topology import Queue
     from celery.wire.envelope import Envelope
 
+logger = logging.getLogger(__name__)
+
 
 class Return(NamedTuple):
-    """A message that goes back to its queue, or through the ladder to it."""
+    """A message that goes back to its queue, or through the ladder to it, or into its dead queue."""
 
     envelope: Envelope
     queue: str
     #: Whole seconds that it waits in the ladder; None: not at all.
     delay: float | None = None
+    dead: bool = False
 
     @property
     def target(self) -> tuple[str, str]:
         """Exchange and routing key."""
+        if self.dead:
+            return "", dead.name_of(self.queue)
         if self.delay is None:
             return "", self.queue
         return messages.LADDER_ENTRY, messages.delay_key(self.delay, messages.own_key(self.queue))
@@ -43,8 +52,8 @@ class Return(NamedTuple):
 class Publisher:
     """Publishes on one channel in confirm mode."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, server: Address) -> None:
+        self._address = server
         self._lock = asyncio.Lock()
         self._stream: Stream | None = None
         self._channel = 0
@@ -52,7 +61,11 @@ class Publisher:
         self._refused: set[int] = set()
         self._returned: set[tuple[str, str]] = set()
         self._settled = asyncio.Event()
-        self._laddered: set[str] = set()
+        #: Whether what leads a queue's messages through the ladder, or into its dead queue, is declared; by queue.
+        self._laddered: dict[str, bool] = {}
+        self._kept: dict[str, bool] = {}
+        #: The account may not publish.
+        self._forbidden = False
 
     async def send(self, batch: Sequence[Return]) -> list[bool]:
         """Publish all and wait for the server's word on each: True where it took responsibility.
@@ -61,22 +74,22 @@ class Publisher:
             OperationalError: the connection is lost, or there was no answer in time.
         """
         async with self._lock:
+            if self._forbidden:
+                return [False] * len(batch)
             stream = await self._ready()
-            for sent in batch:
-                if sent.delay is not None and sent.queue not in self._laddered:
-                    await self._climb(stream, sent.queue)
+            ways = [await self._way(stream, sent) for sent in batch]
             if stream.lost or not self._channel:
                 raise self._address.lost("the connection failed before messages were sent")
             self._open.clear()
             self._refused.clear()
             self._returned.clear()
             self._settled.clear()
-            numbers = [self._publish(stream, sent) for sent in batch]
+            numbers = [self._publish(stream, sent) if way else 0 for sent, way in zip(batch, ways, strict=True)]
             stream.write()
             await stream.drained()
             await self._confirmed(stream)
             return [
-                number > 0 and number not in self._refused and sent.target not in self._returned
+                number > 0 and number not in self._refused | self._open and sent.target not in self._returned
                 for number, sent in zip(numbers, batch, strict=True)
             ]
 
@@ -94,8 +107,9 @@ class Publisher:
         """
         async with self._lock:
             stream = await self._ready()
-            await self._call(stream, [*self._ladder(), *declarations.ladder_queue_calls(queue)])
-            self._laddered.add(queue.name)
+            calls = [*self._ladder(), *declarations.ladder_queue_calls(queue)]
+            await self._call(stream, calls, f"the delay ladder of {queue.name!r}: ")
+            self._laddered[queue.name] = True
 
     # -- inner ----------------------------------------------------------------------
 
@@ -104,6 +118,7 @@ class Publisher:
             return self._stream
         await self.close()
         self._laddered.clear()
+        self._kept.clear()
         stream = await connect(self._address, self._on_event, self._settled.set)
         self._channel = await stream.open_channel()
         await stream.calls(self._channel, [("confirm.select", {})])
@@ -129,7 +144,7 @@ class Publisher:
     async def _confirmed(self, stream: Stream) -> None:
         try:
             async with asyncio.timeout(self._address.timeout):
-                while self._open:
+                while self._open and not self._forbidden:
                     if stream.lost or not self._channel:
                         raise self._address.lost("the connection failed before messages were confirmed")
                     self._settled.clear()
@@ -139,20 +154,34 @@ class Publisher:
             await self.close()
             raise self._address.lost(f"messages were not confirmed in time{blocked}") from None
 
-    async def _climb(self, stream: Stream, queue: str) -> None:
-        binding = declarations.ladder_binding(queue)
-        await self._call(stream, [*self._ladder(), binding])
-        self._laddered.add(queue)
+    async def _way(self, stream: Stream, sent: Return) -> bool:
+        """Declare, once, what a message needs on its way. False: it cannot be had, which is logged."""
+        if sent.dead:
+            ways, calls, subject = self._kept, [dead.declaration(sent.queue)], "the dead queue"
+        elif sent.delay is not None:
+            ways, calls = self._laddered, [*self._ladder(), declarations.ladder_binding(sent.queue)]
+            subject = "the delay ladder"
+        else:
+            return True
+        if sent.queue not in ways:
+            try:
+                await self._call(stream, calls, f"{subject} of {sent.queue!r}: ")
+                ways[sent.queue] = True
+            except (FieldError, exceptions.ImproperlyConfigured) as error:
+                ways[sent.queue] = False
+                logger.warning("Messages of %r cannot be sent there: %s", sent.queue, error)
+        return ways[sent.queue]
 
     def _ladder(self) -> list[declarations.Call]:
-        return [] if self._laddered else declarations.ladder_calls(self._address.ladder_type)
+        there = any(self._laddered.values())
+        return [] if there else declarations.ladder_calls(self._address.ladder_type)
 
-    async def _call(self, stream: Stream, calls: Sequence[declarations.Call]) -> None:
+    async def _call(self, stream: Stream, calls: Sequence[declarations.Call], subject: str) -> None:
         try:
             async with stream.passing_channel() as number:
                 await stream.calls(number, calls)
         except ChannelError as error:
-            raise self._address.refused(error.event, "the delay ladder: ") from None
+            raise self._address.refused(error.event, subject) from None
 
     def _on_event(self, event: Event) -> Any:
         match event:
@@ -164,6 +193,9 @@ class Publisher:
                 self._returned.add((event.exchange, event.routing_key))
             case ChannelClosed() if event.channel == self._channel:
                 self._channel = 0
+                if event.code == address.ACCESS_REFUSED:
+                    self._forbidden = True
+                    logger.warning("Messages cannot be sent back to their queues: %s", self._address.explain(event))
             case _:
                 return
         self._settled.set()

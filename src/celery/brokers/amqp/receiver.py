@@ -9,12 +9,17 @@ What becomes of a verdict
     ACK      acknowledged, many with one frame (`acks`)
     START    acknowledged at once: RabbitMQ keeps nothing of a task that runs with early acknowledgement
     RETURN   rejected with requeue: back to its place, marked redelivered
-    LOST     sent again with a higher x-delivery-count, confirmed, then acknowledged; quorum queues count by themselves,
-             there it is RETURN
+    LOST     sent again with one loss more, confirmed, then acknowledged
+    COUNT    sent again with its counts, confirmed, then acknowledged
     REQUEUE  sent again to the end of its queue, marked redelivered, confirmed, then acknowledged
     DELAY    sent again through the delay ladder, confirmed, then acknowledged; what is less than a second is waited
              out by the receiver that gets it, while the message counts in its prefetch
-    DEAD     rejected without requeue, so that the queue's dead-letter exchange gets it
+    DEAD     sent to the dead queue (`dead`), confirmed; then rejected without requeue, so that a dead-letter exchange
+             that a policy gives the queue gets it as ever. Where the queue itself names one, it is only rejected.
+
+Where the server does not take what is sent again (a full queue, a missing right), no task is lost either: LOST and
+REQUEUE become RETURN, what was to be counted runs uncounted, what was to be delayed waits here. What is dead is only
+rejected then.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery.brokers import base
-from celery.brokers.amqp import address, declarations, messages
+from celery.brokers.amqp import address, dead, declarations, messages
 from celery.brokers.amqp.acks import Unsettled
 from celery.brokers.amqp.errors import ChannelError
 from celery.brokers.amqp.events import Cancelled, ChannelClosed, Delivered
@@ -50,10 +55,11 @@ _FIRST_PREFETCH = 1000
 
 
 class Receipt(NamedTuple):
-    """A delivery tag, and the connection that it means something on."""
+    """A delivery tag, the connection that it means something on, and what is held against the message."""
 
     stream: Stream
     tag: int
+    counts: messages.Counts
 
 
 class Receiver(base.Receiver):
@@ -73,10 +79,11 @@ class Receiver(base.Receiver):
         self._stream: Stream | None = None
         self._channel = 0
         self._prefetch = _FIRST_PREFETCH
-        #: Task queues by consumer tag.
+        #: Task queues by consumer tag, and all that were ever consumed by name.
         self._consumers: dict[str, Queue] = {}
+        self._queues: dict[str, Queue] = {}
         self._next_consumer = 1
-        #: Names of quorum queues: they count failures, and cannot share a prefetch count.
+        #: Names of quorum queues: they cannot share a prefetch count.
         self._quorum: set[str] = set()
         self._shared_limit = False
         #: Private queues by channel.
@@ -88,6 +95,9 @@ class Receiver(base.Receiver):
         self._unsettled = Unsettled()
         self._started: set[int] = set()
         self._held: set[asyncio.TimerHandle] = set()
+        #: Arrivals that may be copies of what is being sent back: should one kill us before the original is
+        #: acknowledged, there would be two. None: nothing is being sent back.
+        self._early: list[base.Delivery] | None = None
         self._broken = ""
 
     async def open(self) -> None:
@@ -149,25 +159,18 @@ class Receiver(base.Receiver):
         stream = self._living()
         refused: list[base.Delivery] = []
         done: list[int] = []
-        back: list[tuple[int, Return]] = []
+        back: list[tuple[base.Settlement, Return]] = []
         for settlement in batch:
             receipt = settlement.delivery.receipt
             if receipt is None:
                 continue
             if settlement.after_start:
                 self._started.discard(receipt.tag)
-                continue
-            if receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
+            elif receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
                 refused.append(settlement.delivery)
         self._acknowledge(stream, done)
         if back:
-            taken = await self._publisher.send([message for _, message in back])
-            stream = self._living()
-            for (tag, message), accepted in zip(back, taken, strict=True):
-                if not accepted:
-                    logger.warning("RabbitMQ refused a message on its way back to %r; it is requeued", message.queue)
-                    self._reject(stream, tag, requeue=True)
-            self._acknowledge(stream, [tag for (tag, _), accepted in zip(back, taken, strict=True) if accepted])
+            await self._send_back(back)
         await stream.drained()
         return refused
 
@@ -214,7 +217,7 @@ class Receiver(base.Receiver):
         # A tag is not used twice: RabbitMQ 3.10 fails when one that quorum queues know comes back.
         tag = f"c{self._next_consumer}"
         self._next_consumer += 1
-        self._consumers[tag] = queue
+        self._consumers[tag] = self._queues[queue.name] = queue
         arguments = {
             "queue": queue.name,
             "consumer_tag": tag,
@@ -294,31 +297,36 @@ class Receiver(base.Receiver):
             return
         envelope = messages.envelope_of(event.properties, event.body)
         exchange, routing_key = messages.origin_of(event.exchange, event.routing_key)
-        failures = messages.failures_of(envelope.headers)
+        counts = messages.take_counts(envelope.headers, event.redelivered)
         given_back = messages.take_mark(envelope.headers)
         delivery = base.Delivery(
             envelope,
-            None if queue.no_ack else Receipt(self._stream, event.delivery_tag),
+            None if queue.no_ack else Receipt(self._stream, event.delivery_tag, counts),
             queue.name,
             exchange,
             routing_key,
-            event.redelivered or given_back or failures > 0,
-            failures,
+            event.redelivered or given_back or counts != messages.NOTHING,
+            counts.failures,
+            uncounted=event.redelivered and not queue.no_ack,
         )
-        until = messages.due_time(envelope.headers)
+        until = messages.take_due_time(envelope.headers)
         if until is not None and until > time.time():
             self._hold(delivery, until)
+        elif self._early is not None and counts != messages.NOTHING:
+            self._early.append(delivery)
         else:
-            self._arrived.append(delivery)
-            self._awake.set()
+            self._show(delivery)
+
+    def _show(self, delivery: base.Delivery) -> None:
+        self._arrived.append(delivery)
+        self._awake.set()
 
     def _hold(self, delivery: base.Delivery, until: float) -> None:
         """Show a delivery to `receive` when it is due. It stays in the server's care, and counts in the prefetch."""
 
         def show() -> None:
             self._held.discard(handle)
-            self._arrived.append(delivery)
-            self._awake.set()
+            self._show(delivery)
 
         # Timers may fire a little early; a task must not.
         handle = asyncio.get_running_loop().call_later(max(until - time.time(), 0) + 0.002, show)
@@ -331,9 +339,11 @@ class Receiver(base.Receiver):
             stream.connection.ack(self._channel, tag, multiple=multiple)
         stream.write()
 
-    def _claim(self, tag: int, settlement: base.Settlement, done: list[int], back: list[tuple[int, Return]]) -> bool:
+    def _claim(
+        self, tag: int, settlement: base.Settlement, done: list[int], back: list[tuple[base.Settlement, Return]]
+    ) -> bool:
         """Decide what becomes of one delivery; False: it was settled before."""
-        verdict, delivery = settlement.verdict, settlement.delivery
+        verdict = settlement.verdict
         if tag in self._started:
             self._started.discard(tag)
             return True
@@ -345,29 +355,60 @@ class Receiver(base.Receiver):
             case Verdict.START:
                 self._started.add(tag)
                 done.append(tag)
-            case Verdict.DEAD:
-                logger.info("A message of %r is refused: %s", delivery.queue, settlement.reason or "no reason given")
-                self._reject(self._living(), tag, requeue=False)
-            case Verdict.DELAY:
-                self._delay(tag, settlement, back)
-            case Verdict.REQUEUE:
-                mark = {messages.REDELIVERED: True}
-                back.append((tag, Return(messages.again(delivery.envelope, **mark), delivery.queue)))
-            case Verdict.LOST if delivery.queue not in self._quorum:
-                count = {messages.DELIVERY_COUNT: delivery.failures + 1}
-                back.append((tag, Return(messages.again(delivery.envelope, **count), delivery.queue)))
-            case _:
+            case Verdict.RETURN:
                 self._reject(self._living(), tag, requeue=True)
+            case _:
+                self._decline(tag, settlement, back)
         return True
 
-    def _delay(self, tag: int, settlement: base.Settlement, back: list[tuple[int, Return]]) -> None:
-        delivery, until = settlement.delivery, settlement.until or 0.0
-        left = until - time.time()
-        if left <= 0:
-            self._reject(self._living(), tag, requeue=True)
+    def _decline(self, tag: int, settlement: base.Settlement, back: list[tuple[base.Settlement, Return]]) -> None:
+        """Decide how a message goes away from here."""
+        delivery, verdict = settlement.delivery, settlement.verdict
+        envelope, queue, counts = delivery.envelope, delivery.queue, delivery.receipt.counts
+        if verdict is Verdict.DEAD:
+            logger.info("A message of %r is refused: %s", queue, settlement.reason or "no reason given")
+            if dead.keeps(self._queues[queue]):
+                back.append((settlement, Return(dead.letter(envelope, settlement.reason), queue, dead=True)))
+            else:
+                self._reject(self._living(), tag, requeue=False)
+        elif verdict is Verdict.DELAY:
+            until = settlement.until or 0.0
+            left = until - time.time()
+            if left <= 0:
+                self._reject(self._living(), tag, requeue=True)
+                return
+            delayed = messages.delayed(envelope, until, **counts.headers())
+            back.append((settlement, Return(delayed, queue, math.floor(left) or None)))
         else:
-            envelope = messages.delayed(delivery.envelope, until)
-            back.append((tag, Return(envelope, delivery.queue, math.floor(left) or None)))
+            counts = counts._replace(losses=counts.losses + (verdict is Verdict.LOST))
+            mark = {messages.REDELIVERED: True} if verdict is Verdict.REQUEUE else {}
+            back.append((settlement, Return(messages.again(envelope, **counts.headers(), **mark), queue)))
+
+    async def _send_back(self, back: Sequence[tuple[base.Settlement, Return]]) -> None:
+        self._early = []
+        taken = await self._publisher.send([message for _, message in back])
+        stream = self._living()
+        done = []
+        for (settlement, _), accepted in zip(back, taken, strict=True):
+            delivery, verdict = settlement.delivery, settlement.verdict
+            tag = delivery.receipt.tag
+            if not accepted:
+                logger.warning("RabbitMQ does not take a message of %r for %s", delivery.queue, verdict.name)
+            if verdict is Verdict.DEAD:
+                self._reject(stream, tag, requeue=False)
+            elif accepted:
+                done.append(tag)
+            elif verdict is Verdict.DELAY:
+                self._hold(delivery, settlement.until or 0.0)
+            elif verdict is Verdict.COUNT:
+                delivery.uncounted = False
+                self._show(delivery)
+            else:
+                self._reject(stream, tag, requeue=True)
+        self._acknowledge(stream, done)
+        early, self._early = self._early, None
+        for delivery in early:
+            self._show(delivery)
 
     def _reject(self, stream: Stream, tag: int, *, requeue: bool) -> None:
         self._unsettled.discard(tag)

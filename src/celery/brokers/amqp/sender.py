@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery import exceptions
 from celery.brokers import base
-from celery.brokers.amqp import address, declarations, messages
+from celery.brokers.amqp import address, dead, declarations, messages
 from celery.brokers.amqp.blocking import Link
 from celery.brokers.amqp.errors import ChannelError
 from celery.brokers.amqp.events import ChannelClosed, Confirmed, Returned
@@ -24,17 +24,19 @@ from celery.brokers.amqp.fields import FieldError
 from celery.brokers.amqp.inbox import Inbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from celery.brokers.amqp.declarations import Call
     from celery.brokers.amqp.events import Event, Reply
     from celery.brokers.topology import Queue
     from celery.wire.envelope import Envelope
 
+_Answer = TypeVar("_Answer")
+
 logger = logging.getLogger(__name__)
 
 CAPABILITIES = base.Capabilities(
-    name="amqp", max_priority=255, high_priority_first=True, confirms=True, dead_letters=False
+    name="amqp", max_priority=255, high_priority_first=True, confirms=True, dead_letter_exchanges=True
 )
 
 #: Messages written in one go, between two looks at what the server says.
@@ -92,8 +94,7 @@ class Sender(base.Sender):
             link.flush(deadline)
         if confirm:
             link.wait(lambda: not connection.unconfirmed(channel), deadline)
-            if self._objections:
-                raise self._objection()
+            self._check()
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Create what does not exist; on a channel of its own, all in one round trip.
@@ -118,9 +119,16 @@ class Sender(base.Sender):
         """Read a private queue over a connection of its own."""
         return Inbox(self._address, queue)
 
-    def dead_letters(self, queue: str, limit: int = 100) -> list[base.DeadLetter]:  # noqa: ARG002
-        """Nothing: refused messages go to the queue's own dead-letter exchange, which is the operator's to read."""
-        return []
+    def dead_letters(self, queue: str, limit: int = 100) -> list[base.DeadLetter]:
+        """What lies in the dead queue, the latest first. All of it is read, and put back."""
+        self._ready(None)
+        return self._of_dead(queue, lambda: dead.listed(self._link, queue, limit), [])
+
+    def replay(self, queue: str, limit: int) -> int:
+        """Send again what was refused, one by one and confirmed. A failure may leave one in both queues."""
+        self._ready(None)
+        self._report()
+        return self._of_dead(queue, lambda: dead.replay(self._link, queue, limit, self._check), 0)
 
     def close(self) -> None:
         """Disconnect."""
@@ -207,6 +215,18 @@ class Sender(base.Sender):
                 return 0
             raise self._address.refused(error.event) from None
         return int(reply.arguments["message_count"])
+
+    def _of_dead(self, queue: str, ask: Callable[[], _Answer], nothing: _Answer) -> _Answer:
+        try:
+            return ask()
+        except ChannelError as error:
+            if error.event.code == address.NOT_FOUND:
+                return nothing
+            raise self._address.refused(error.event, f"dead letters of {queue!r}: ") from None
+
+    def _check(self) -> None:
+        if self._objections:
+            raise self._objection()
 
     def _objection(self) -> Exception:
         text = "; ".join(dict.fromkeys(self._objections))

@@ -51,9 +51,9 @@ task_logger = get_logger("celery.worker.strategy")
 SHORT_WAIT = 2.0
 #: Deliveries that may wait here at once.
 _HELD_WAITS = 1000
-#: What came back is sent again within this time, in random order: what was fetched beside a task that kills its worker
-#: must not be behind it each time. Seconds.
-_COUNTED_WITHIN = 0.1
+#: What came back is counted at some moment within this time, which grows with its failures to the second one. So what
+#: was fetched beside a task that kills its worker runs before it, or is not counted yet when that kills. Seconds.
+_COUNTED_WITHIN = 0.1, 10.0
 #: Deliveries taken in one go at most.
 _INTAKE = 512
 
@@ -315,8 +315,9 @@ class Consumer:
             assert decision.until is not None
             self._wait(delivery, decision, now)
         elif decision.action is Action.COUNT:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(_COUNTED_WITHIN * random.random(), self._count, delivery)  # noqa: S311 - no secret
+            first, most = _COUNTED_WITHIN
+            pause = random.random() * min(first * 4**delivery.failures, most)  # noqa: S311 - no secret
+            timer = asyncio.get_running_loop().call_later(pause, self._count, delivery)
             self._waits[id(delivery)] = delivery, timer
         elif decision.action is Action.FAIL:
             assert decision.error is not None

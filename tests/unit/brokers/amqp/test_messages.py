@@ -41,14 +41,16 @@ def test_a_message_from_the_ladder_of_a_peer_has_its_own_key_again():
 
 
 def test_a_message_sent_again_loses_the_traces_of_the_ladder():
-    envelope = Envelope(DELIVERED["headers"] | {messages.UNTIL: 1.0}, b"", properties={"expiration": "100"})
-    again = messages.again(envelope, **{messages.DELIVERY_COUNT: 2})
+    envelope = Envelope(DELIVERED["headers"], b"", properties={"expiration": "100"})
+    again = messages.again(envelope, **messages.Counts(2).headers())
     assert not [name for name in again.headers if name.startswith(("x-death", "x-first", "x-last"))]
-    assert messages.failures_of(again.headers) == 2
-    assert messages.due_time(again.headers) is None
+    assert messages.take_counts(again.headers, False) == messages.Counts(2)
+    assert messages.take_due_time(again.headers) is None
     assert again.properties == {"expiration": "100"}
-    delayed = messages.delayed(envelope, 5.5)
-    assert messages.due_time(delayed.headers) == 5.5
+    delayed = messages.delayed(envelope, 5.5, **messages.Counts(0, 3).headers())
+    assert messages.take_due_time(delayed.headers) == 5.5
+    assert messages.take_counts(delayed.headers, False) == messages.Counts(0, 3)
+    assert not [name for name in delayed.headers if name.startswith("x-celery")]
     assert delayed.properties == {}
 
 
@@ -78,6 +80,20 @@ def test_producers_use_the_ladder_as_peers_do():
         assert messages.takes_ladder(publish, delay) is expected
 
 
+def test_a_return_weighs_a_quarter_of_a_loss():
+    weighed = [messages.Counts(*counts).failures for counts in [(0, 0), (0, 3), (0, 4), (2, 7), (5, 0), (0, 20)]]
+    assert weighed == [0, 0, 1, 3, 5, 5]
+
+
+def test_a_message_that_came_back_is_counted_by_its_header_and_not_by_the_server():
+    headers = {messages.LOSSES: 1, messages.RETURNS: 2, messages.SERVER_COUNT: 7, "mine": 1}
+    assert messages.take_counts(dict(headers), False) == (1, 2)
+    assert messages.take_counts(headers, True) == (1, 3)
+    assert headers == {"mine": 1}
+
+
 def test_a_count_that_a_stranger_wrote_is_harmless():
-    assert [messages.failures_of({messages.DELIVERY_COUNT: odd}) for odd in ("x", None, -3, 1.5)] == [0, 0, 0, 0]
-    assert messages.due_time({messages.UNTIL: "soon"}) is None
+    for odd in ("x", None, -3, 1.5):
+        headers = {messages.LOSSES: odd, messages.RETURNS: odd, messages.SERVER_COUNT: odd}
+        assert messages.take_counts(headers, False) == messages.NOTHING
+    assert messages.take_due_time({messages.UNTIL: "soon"}) is None
