@@ -1,4 +1,9 @@
-"""From the options of a call to an addressed message (ROUTE-001..005, API-012..015, API-021)."""
+"""From the options of a call to an addressed message (ROUTE-001..005, API-012..015, API-021).
+
+What calls of one task have in common (where they go, how they are packed) is a *plan*. The latest one of each name is
+kept, for the next call with the same options; a change of settings or queues makes all plans void, and a call whose
+route a function decides has a plan of its own.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +44,19 @@ _DELIVERY_OPTIONS = frozenset(
 )
 #: Without these, and without routes, a call goes where all such calls go.
 _ADDRESS_OPTIONS = frozenset(("queue", "exchange", "exchange_type", "routing_key", "delivery_mode", "router"))
+#: What a call says of itself; every other option belongs to its plan.
+_OWN_OPTIONS = frozenset(
+    "countdown eta expires group_id group_index retries root_id parent_id shadow replaced_task_nesting stamped_headers "
+    "callbacks errbacks chain chord argsrepr kwargsrepr headers".split()
+)
+#: What is needed when the message is made already: where to answer, and how it is sent.
+_SENDING_OPTIONS = frozenset(
+    "timeout confirm_timeout declare retry retry_policy connection producer publisher add_to_parent reply_to".split()
+)
+#: Options of plans that are kept have values of these types: equal ones are the same on the wire.
+_SIMPLE = frozenset((str, int, float, bool, type(None)))
+#: Plans that are kept; names may come from anywhere.
+_MOST_PLANS = 1000
 #: Options of `as_task_v2`, besides the ones that `message` gives itself.
 _MESSAGE_OPTIONS = frozenset(
     "countdown eta expires group_id group_index retries time_limit soft_time_limit root_id parent_id shadow "
@@ -70,6 +88,23 @@ class Address(NamedTuple):
     delivery_mode: int
 
 
+class _Plan(NamedTuple):
+    """What calls with the same options have in common."""
+
+    #: Those options.
+    options: dict[str, Any]
+    #: The state of settings and queues that it was made of.
+    settings: object
+    queues: object
+    address: Address
+    #: What routes have added to the options.
+    routed: dict[str, Any]
+    #: Of the message: options, and the caller's own properties.
+    given: dict[str, Any]
+    properties: dict[str, Any]
+    protocol: Any
+
+
 class AMQP:
     """Queues, routes and messages of one application (`app.amqp`)."""
 
@@ -84,7 +119,7 @@ class AMQP:
         self._queues: Queues | None = None
         self._router: _routes.Router | None = None
         self._routes: tuple[Any, ...] | None = None
-        self._default_address: Address | None = None
+        self._plans: dict[str, _Plan] = {}
         app.conf.bind_to(self._settings_changed)
 
     # -- queues and routes
@@ -99,7 +134,7 @@ class AMQP:
     @queues.setter
     def queues(self, queues: Any) -> None:
         self._queues = queues if isinstance(queues, Queues) else self.Queues(queues)
-        self._router = self._default_address = None
+        self._forget()
 
     def Queues(self, queues: Any, **overrides: Any) -> Queues:  # noqa: N802 - the documented name
         """Queue records from `task_queues` in any form, with this application's defaults."""
@@ -123,6 +158,7 @@ class AMQP:
 
     @router.setter
     def router(self, router: _routes.Router) -> None:
+        self._forget()
         self._router = router
 
     def Router(self, queues: Any = None, create_missing: bool | None = None) -> _routes.Router:  # noqa: N802 - the documented name
@@ -133,7 +169,7 @@ class AMQP:
     def flush_routes(self) -> None:
         """Read `task_routes` again."""
         self._routes = _routes.prepare(self.app.conf.task_routes)
-        self._router = self._default_address = None
+        self._forget()
 
     @property
     def default_queue(self) -> Queue:
@@ -145,12 +181,15 @@ class AMQP:
         """The exchange of queues without one."""
         return Exchange(self.app.conf.task_default_exchange, self.app.conf.task_default_exchange_type)
 
+    def _forget(self) -> None:
+        self._router, self._plans = None, {}
+
     def _settings_changed(self, changes: Mapping[str, Any]) -> None:
         if "task_routes" in changes:
             self._routes = None
         if any(name.startswith(_QUEUE_SETTINGS) for name in changes):
             self._queues = None
-        self._router = self._default_address = None
+        self._forget()
 
     # -- for code that speaks kombu, or builds messages by hand (API-021)
 
@@ -253,9 +292,7 @@ class AMQP:
     def address(self, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_type: Any) -> Address:
         """Where a call goes. A route's other options (priority, serializer, ...) are filled into `options`."""
         if not self.routes and _ADDRESS_OPTIONS.isdisjoint(options):
-            if self._default_address is None:
-                self._default_address = self._resolve({"queue": self.default_queue})
-            return self._default_address
+            return self._resolve({"queue": self.default_queue})
         router = options.get("router") or self.router
         routed = router.route(options, options.get("route_name") or name, args, kwargs, task_type)
         options.update(routed)
@@ -296,25 +333,25 @@ class AMQP:
         Raises:
             QueueNotFound, EncodeError, TypeError, ValueError: the call cannot become a message.
         """
-        app, conf = self.app, self.app.conf
-        address = self.address(name, args, kwargs, options, task_type)
-        given = {key: options[key] for key in options.keys() & _MESSAGE_OPTIONS if options[key] is not None}
-        given["delivery_mode"] = address.delivery_mode
-        given.setdefault("serializer", conf.task_serializer)
-        if conf.task_compression:
-            given.setdefault("compression", conf.task_compression)
-        if "priority" not in given and conf.task_default_priority is not None:
-            given["priority"] = conf.task_default_priority
         stamps = {stamp: options.get(stamp) for stamp in options.get("stamped_headers") or ()}
-        properties = {
-            key: value
-            for key, value in options.items()
-            if key not in _MESSAGE_OPTIONS and key not in _DELIVERY_OPTIONS and key not in stamps and key != "reply_to"
-        }
-        if "countdown" in given or "expires" in given:
-            _check_range(name, given)
-            given["now"] = app.now_utc()
-        envelope = self._protocol(
+        own, fixed = {}, {}
+        for option, value in options.items():
+            if option in _OWN_OPTIONS:
+                if value is not None:
+                    own[option] = value
+            elif option not in _SENDING_OPTIONS and option not in stamps:
+                fixed[option] = value
+        plan = self._plans.get(name)
+        if plan is None or plan.options != fixed or not self._is_current(plan):
+            plan = self._plan(name, args, kwargs, options, fixed, task_type)
+        if plan.routed:
+            options.update(plan.routed)
+            own = {**{key: value for key, value in plan.routed.items() if key in _OWN_OPTIONS}, **own}
+        app = self.app
+        if "countdown" in own or "expires" in own:
+            _check_range(name, own)
+            own["now"] = app.now_utc()
+        envelope = plan.protocol(
             task_id,
             name,
             args,
@@ -322,20 +359,57 @@ class AMQP:
             origin=app.origin_name(),
             reply_to=options.get("reply_to") or app.thread_oid,
             stamps=stamps,
-            repr_maxlevels=conf.task_repr_maxlevels,
-            properties=properties,
-            **given,
+            properties=plan.properties,
+            **plan.given,
+            **own,
         )
-        if "expires" in given and envelope.properties["expiration"] == "0":
+        if "expires" in own and envelope.properties["expiration"] == "0":
             logger.warning("%s[%s] has expired before it was sent: workers will not run it.", name, task_id)
-        return Publish(
-            envelope,
-            address.exchange,
-            address.routing_key,
-            address.queue,
-            bool(options.get("mandatory")),
-            _until(envelope),
+        address = plan.address
+        mandatory = bool(options.get("mandatory"))
+        until = _until(envelope) if envelope.headers.get("eta") else None
+        return Publish(envelope, address.exchange, address.routing_key, address.queue, mandatory, until)
+
+    def _plan(
+        self, name: str, args: Any, kwargs: Any, call: Mapping[str, Any], fixed: dict[str, Any], task_type: Any
+    ) -> _Plan:
+        """Make the plan of a call, and keep it if others may share it: if only name and fixed options decide."""
+        conf = self.app.conf
+        by_name = (
+            "router" not in fixed
+            and type(self.router) is _routes.Router
+            and all(type(route) is _routes.MapRoute for route in self.routes)
         )
+        options = dict(fixed if by_name else call)
+        address = self.address(name, args, kwargs, options, task_type)
+        routed = {key: value for key, value in options.items() if key not in call or call[key] is not value}
+        options = {key: options[key] for key in options if key in fixed or key in routed}
+        given = {
+            key: value
+            for key, value in options.items()
+            if value is not None and key in _MESSAGE_OPTIONS and key not in _OWN_OPTIONS
+        }
+        given["delivery_mode"] = address.delivery_mode
+        given["repr_maxlevels"] = conf.task_repr_maxlevels
+        given.setdefault("serializer", conf.task_serializer)
+        if conf.task_compression:
+            given.setdefault("compression", conf.task_compression)
+        if "priority" not in given and conf.task_default_priority is not None:
+            given["priority"] = conf.task_default_priority
+        properties = {
+            key: value
+            for key, value in options.items()
+            if key not in _MESSAGE_OPTIONS and key not in _DELIVERY_OPTIONS and key != "reply_to"
+        }
+        plan = _Plan(fixed, conf.mark, self.queues.mark, address, routed, given, properties, self._protocol)
+        if by_name and conf.steady and all(type(value) in _SIMPLE for value in fixed.values()):
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans = {}
+            self._plans[name] = plan
+        return plan
+
+    def _is_current(self, plan: _Plan) -> bool:
+        return plan.settings is self.app.conf.mark and plan.queues is self.queues.mark
 
     def send(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:  # noqa: ARG002 - receivers of the signals see the body as it was sent
         """Publish, with the signals around it (SIG-004, SIG-005).
@@ -397,8 +471,11 @@ class AMQP:
     ) -> tuple[Publish, dict[str, Any] | None]:
         conf = self.app.conf
         retry = options.get("retry")
-        policy = dict(conf.task_publish_retry_policy, **(options.get("retry_policy") or {}))
+        policy = conf.task_publish_retry_policy
+        if options.get("retry_policy"):
+            policy = {**policy, **options["retry_policy"]}
         if signals.before_task_publish.receivers:
+            policy = dict(policy)  # receivers may change it
             message = _announce(name, message, policy, options.get("serializer") or conf.task_serializer)
         return message, policy if (conf.task_publish_retry if retry is None else retry) else None
 

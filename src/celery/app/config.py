@@ -128,6 +128,7 @@ class Settings(MutableMapping[str, Any]):
         self._built_in = _built_in_defaults()
         self._observers: list[Callable[[dict[str, Any]], Any]] = []
         self._warned: set[str] = set()
+        self._mark = object()
         self._firsts: dict[tuple[str, ...], Any] = {}
 
     # Loading
@@ -360,7 +361,18 @@ class Settings(MutableMapping[str, Any]):
     def _canonical_keys(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {self._names.canonical(key): value for key, value in values.items()}
 
+    @property
+    def mark(self) -> object:
+        """Another object after each change: what was computed from settings is good while it is the same."""
+        return self._mark
+
+    @property
+    def steady(self) -> bool:
+        """Whether no setting can change behind our back."""
+        return self._cacheable()
+
     def _forget(self) -> None:
+        self._mark = object()
         self._firsts.clear()
         for name in [name for name in self.__dict__ if not name.startswith("_")]:
             del self.__dict__[name]

@@ -36,6 +36,8 @@ class Queues(dict[str, Queue]):
         default_routing_key: str | None = None,
     ) -> None:
         super().__init__()
+        #: Another object after each change: what was computed from the queues is good while it is the same.
+        self.mark = object()
         self.aliases: dict[str, Queue] = {}
         self.default_exchange = default_exchange or Exchange()
         self.default_routing_key = default_routing_key or ""
@@ -59,6 +61,10 @@ class Queues(dict[str, Queue]):
         if not self.create_missing:
             raise KeyError(name)
         return self.add(self.new_missing(name))
+
+    def __setitem__(self, name: str, queue: Queue) -> None:
+        super().__setitem__(name, queue)
+        self.mark = object()
 
     def add(self, queue: Any, **kwargs: Any) -> Queue:
         """Enter a queue: a record, kombu's object, or a name with options of `add_compat`."""
