@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -150,16 +151,28 @@ def test_an_account_without_a_right_is_told_which_and_where(account, queue, capl
 
 
 def test_a_worker_consumes_with_no_right_but_to_read(server, account, make_stage):
+    """What it cannot send again (what came back, is not due, or is refused) is not lost, and holds up nothing."""
     stage = make_stage(server.url)
-    first, second = stage.key(), stage.key()
+    first, second, third, gate = (stage.key() for _ in range(4))
+    stage.send("block_late", gate)
+    stage.worker("-c", "1", "--prefetch-multiplier", "10")
+    stage.ledger.wait("start", gate)
     stage.send("record_late", first)
+    wait_until(lambda: stage.waiting() == 0, stage.waiting)
+    stage.workers[0].kill()
+    stage.open_gate(gate)
     reads = account("", "", ".*")
     worker = stage.worker("-c", "1", broker_read_url=reads, worker_enable_remote_control=False)
+    sent = time.time()
+    stage.send("nobody_knows")
+    stage.send("record_late", third, countdown=4)
     stage.send("record_late", second)
-    stage.ledger.wait("ran", first)
-    stage.ledger.wait("ran", second)
+    for key in (first, second, third):
+        (ran,) = stage.ledger.wait("ran", key)
+    assert ran.time >= sent + 4
     assert worker.stop() == 0
     assert stage.waiting() == 0
+    assert stage.dead() == []
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ def options(app: Celery) -> dict[str, Any]:
         "heartbeat": conf.broker_heartbeat,
         "login_method": conf.broker_login_method,
         "delivery_limit": conf.task_delivery_limit,
+        "detect_quorum_queues": conf.worker_detect_quorum_queues,
         "delayed_queue_type": conf.broker_native_delayed_delivery_queue_type,
     }
 

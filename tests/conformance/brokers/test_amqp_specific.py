@@ -138,6 +138,14 @@ async def test_quorum_queues_limit_each_consumer_and_count_what_is_lost(rabbitmq
         await settle(receiver, [again, second])
 
 
+async def test_quorum_queues_that_shall_not_be_detected_are_refused_by_name(rabbitmq_url, sender):
+    """ROUTE-024: RabbitMQ has no prefetch count for them that is shared."""
+    queue = Queue(f"q-{uuid.uuid4()}", queue_arguments=QUORUM)
+    async with receiver_of(rabbitmq_url, detect_quorum_queues=False) as receiver:
+        with pytest.raises(exceptions.ImproperlyConfigured, match=f"'{queue.name}' .*does not support global qos"):
+            await receiver.consume(queue)
+
+
 async def test_a_queue_that_is_deleted_ends_the_receiver(rabbitmq_url, sender, queue):
     async with receiver_of(rabbitmq_url, queue) as receiver:
         waiting = asyncio.create_task(receiver.receive(1))

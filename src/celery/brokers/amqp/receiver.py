@@ -83,8 +83,10 @@ class Receiver(base.Receiver):
         self._consumers: dict[str, Queue] = {}
         self._queues: dict[str, Queue] = {}
         self._next_consumer = 1
-        #: Names of quorum queues: they cannot share a prefetch count.
+        #: Names of quorum queues, which cannot share a prefetch count; unless they shall (ROUTE-024), which RabbitMQ
+        #: refuses by name.
         self._quorum: set[str] = set()
+        self._detects_quorum = options.get("detect_quorum_queues", True)
         self._shared_limit = False
         #: Private queues by channel.
         self._listeners: dict[int, Callable[[Envelope], None]] = {}
@@ -113,7 +115,7 @@ class Receiver(base.Receiver):
         await self._declare(queue)
         if messages.uses_ladder(queue):
             await self._publisher.bind(queue)
-        if messages.is_quorum(queue) and queue.name not in self._quorum:
+        if self._detects_quorum and messages.is_quorum(queue) and queue.name not in self._quorum:
             self._quorum.add(queue.name)
             await self._apply_limit(stream)
         await self._start(stream, queue)
