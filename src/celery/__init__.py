@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from celery.app import shared_task as shared_task
     from celery.app.base import Celery as Celery
     from celery.app.task import Task as Task
+    from celery.canvas.chain import chain as chain
+    from celery.canvas.chord import chord as chord
+    from celery.canvas.group import group as group
+    from celery.canvas.maps import chunks as chunks
+    from celery.canvas.maps import xmap as xmap
+    from celery.canvas.maps import xstarmap as xstarmap
     from celery.canvas.signature import Signature as Signature
     from celery.canvas.signature import maybe_signature as maybe_signature
     from celery.canvas.signature import signature as signature
@@ -44,28 +50,39 @@ _HOMES = {
     "Signature": "celery.canvas.signature",
     "Task": "celery.app.task",
     "bugreport": "celery.app",
+    "chain": "celery.canvas.chain",
+    "chord": "celery.canvas.chord",
+    "chunks": "celery.canvas.maps",
     "current_app": "celery._state",
     "current_task": "celery._state",
+    "group": "celery.canvas.group",
     "maybe_signature": "celery.canvas.signature",
     "shared_task": "celery.app",
     "signature": "celery.canvas.signature",
     "subtask": "celery.canvas.signature",
     "uuid": "celery.utils.uniqueid",
+    "xmap": "celery.canvas.maps",
+    "xstarmap": "celery.canvas.maps",
 }
-_OF_THE_CANVAS = frozenset({"chain", "chord", "chunks", "group", "xmap", "xstarmap"})
 
 __all__ = (
     "Celery",
     "Signature",
     "Task",
     "bugreport",
+    "chain",
+    "chord",
+    "chunks",
     "current_app",
     "current_task",
+    "group",
     "maybe_signature",
     "shared_task",
     "signature",
     "subtask",
     "uuid",
+    "xmap",
+    "xstarmap",
 )
 
 
@@ -101,9 +118,6 @@ def __getattr__(name: str) -> Any:
     if home is not None:
         value = globals()[name] = getattr(import_module(home), name)
         return value
-    if name in _OF_THE_CANVAS:
-        # No AttributeError: `from celery import chain` would hide what it says.
-        raise ImportError(f"celery.{name} comes with the canvas, which this version of Celeriac does not have yet")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from celery.app.base import Celery
     from celery.app.task import Task
 
-#: Those whose body needs composed signatures.
-_OF_THE_CANVAS = ("chain", "chord", "chord_unlock", "chunks", "group")
-
-
 def _register(app: Celery, name: str, body: Callable[..., Any], **options: Any) -> Task[..., Any]:
     task: Task[..., Any] = app.task(name=f"celery.{name}", shared=False, lazy=False, **options)(body)
     return task
@@ -65,11 +61,53 @@ def add_starmap_task(app: Celery) -> Task[..., Any]:
 
 
 @_state.connect_on_app_finalize
-def add_canvas_tasks(app: Celery) -> None:
-    """Names that are known, and say of themselves that they cannot run yet."""
-    for name in _OF_THE_CANVAS:
+def add_chunk_task(app: Celery) -> Task[..., Any]:
+    """celery.chunks: sends a group of starmaps."""
 
-        def unsupported(*_args: Any, _name: str = name, **_kwargs: Any) -> Any:
-            raise NotImplementedError(f"celery.{_name} comes with the canvas, which this worker does not have yet.")
+    def chunks(task: Any, it: Iterable[Iterable[Any]], n: int) -> Any:
+        return app._load("celery.canvas.maps:chunks").apply_chunks(task, it, n, app=app).as_tuple()
 
-        _register(app, name, unsupported)
+    return _register(app, "chunks", chunks)
+
+
+@_state.connect_on_app_finalize
+def add_group_task(app: Celery) -> Task[..., Any]:
+    """celery.group: sends a group from a worker."""
+
+    def group(tasks: Any, result: Any, group_id: str, partial_args: Any, add_to_parent: bool = True) -> Any:  # noqa: ARG001 - in Celery's signature
+        members = app._load("celery.canvas.group:group")(tasks, app=app)
+        return members.apply_async(partial_args, task_id=group_id, add_to_parent=add_to_parent).as_tuple()
+
+    return _register(app, "group", group)
+
+
+@_state.connect_on_app_finalize
+def add_chain_task(app: Celery) -> Task[..., Any]:
+    """celery.chain: a name that every worker knows; chains themselves are run by their steps."""
+
+    def chain(*_args: Any, **_kwargs: Any) -> Any:
+        raise NotImplementedError("A chain is not run as a task: its first step is, and brings the others along.")
+
+    return _register(app, "chain", chain)
+
+
+@_state.connect_on_app_finalize
+def add_chord_task(app: Celery) -> Task[..., Any]:
+    """celery.chord: starts a chord from a worker."""
+
+    def chord(header: Any, body: Any, partial_args: Any = (), kwargs: Any = None, **options: Any) -> Any:
+        made = app._load("celery.canvas.chord:chord")(header, body, app=app)
+        options = {name: value for name, value in options.items() if name not in ("eager", "countdown")}
+        return made.apply_async(partial_args, kwargs, **options).as_tuple()
+
+    return _register(app, "chord", chord)
+
+
+@_state.connect_on_app_finalize
+def add_unlock_chord_task(app: Celery) -> Task[..., Any]:
+    """celery.chord_unlock: finishes a chord where the result store cannot count."""
+
+    def chord_unlock(*_args: Any, **_kwargs: Any) -> Any:
+        raise NotImplementedError("celery.chord_unlock is not there yet.")
+
+    return _register(app, "chord_unlock", chord_unlock)

@@ -95,7 +95,7 @@ class Batch(Outbox):
 
     def add(self, index: int, item: Any) -> Sent:
         """Have an item make its message."""
-        before = len(self.entries)
+        before, begun = len(self.entries), len(self.begins)
         self._item = len(self.items)
         try:
             signature = maybe_signature(item, app=self._app)
@@ -106,7 +106,7 @@ class Batch(Outbox):
                 options = {name: value for name, value in options.items() if name != "producer"}
             sent = Sent(index, signature.task, signature.apply_async(**options))
         except Exception as error:  # noqa: BLE001 - it belongs to the item, and is told at the end
-            del self.entries[before:]
+            del self.entries[before:], self.begins[begun:]
             sent = Sent(index, item.get("task", "") if isinstance(item, dict) else "", None, error)
         self.items.append(sent)
         return sent
@@ -172,6 +172,7 @@ class _Draw:
             self.stopped = True
             if self._on_error == "send_nothing":
                 batch.entries.clear()
+                batch.begins.clear()
                 batch.items = [known._replace(result=None) for known in batch.items]
             return True
         if self._on_error == "send_nothing":
@@ -241,6 +242,8 @@ async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]
 
 def _publish(app: Celery, batch: Batch) -> list[Sent]:
     publisher = app.publisher
+    if batch.begins and app.backend.chords is not None:
+        app.backend.chords.begin(batch.begins)
     if batch.declare:
         publisher.run(lambda sender: sender.declare(batch.declare), batch.entries[0].policy)
     steps = batch.steps()
@@ -263,6 +266,10 @@ def _publish(app: Celery, batch: Batch) -> list[Sent]:
 
 async def _apublish(app: Celery, batch: Batch) -> list[Sent]:
     publisher = app.publisher
+    if batch.begins and (book := app.backend.chords) is not None:
+        import asyncio
+
+        await asyncio.to_thread(book.begin, batch.begins)
     if batch.declare:
         await publisher.arun(lambda sender: sender.declare(batch.declare), batch.entries[0].policy)
     steps = batch.steps()

@@ -598,6 +598,7 @@ ACTED_ON: frozenset[str] = frozenset({
     "result_backend_thread_safe", "result_backend_transport_options", "result_cache_max", "result_compression",
     "result_expires", "result_extended", "result_failure_expires", "result_persistent", "result_serializer",
     "task_acks_late", "task_acks_on_failure", "task_acks_on_failure_or_timeout", "task_acks_on_timeout",
+    "task_allow_error_cb_on_chord_header",
     "task_always_eager", "task_annotations", "task_compression", "task_create_missing_queue_exchange_type",
     "task_create_missing_queue_type", "task_create_missing_queues", "task_default_delivery_mode",
     "task_default_exchange", "task_default_exchange_type", "task_default_priority", "task_default_queue",

@@ -565,6 +565,18 @@ class Task(Generic[P, R]):
 
     subtask_from_request = signature_from_request
 
+    def chunks(self, it: Any, n: int) -> Any:
+        """A group of tasks that each call this one with up to `n` lists of arguments (CANVAS-065)."""
+        return self._get_app()._load("celery.canvas.maps:chunks")(self.s(), it, n, app=self.app)
+
+    def map(self, it: Any) -> Any:
+        """A task that calls this one with each item, and returns the list of values (CANVAS-064)."""
+        return self._get_app()._load("celery.canvas.maps:xmap")(self.s(), it, app=self.app)
+
+    def starmap(self, it: Any) -> Any:
+        """A task that calls this one with each list of arguments, and returns the list of values (CANVAS-064)."""
+        return self._get_app()._load("celery.canvas.maps:xstarmap")(self.s(), it, app=self.app)
+
     # -- retries
 
     def retry(

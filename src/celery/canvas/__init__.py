@@ -1,7 +1,72 @@
-"""Calls as values, and how they compose (canvas.md). Chains, groups and chords come with the canvas."""
+"""Calls as values, and how they compose (canvas.md).
+
+A workflow is written with `|`, `group` and `chord`, or their other names:
+
+    a | b             b is called with the value of a                  chain(a, b)
+    group(a, b)       a and b run beside each other
+    group(a, b) | c   c is called with the list of their values        chord([a, b], c)
+
+What is composed is a signature again, so it can be composed with others. `celery.canvas.algebra` has the table of all
+kinds. To run a workflow takes three steps, whatever it is: it is laid out (chains in chains, groups in groups and what
+is empty are gone), frozen (everything in it has its id and its place), and what comes first is sent; the rest travels
+with it.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from celery.canvas.signature import Signature, maybe_signature, maybe_subtask, signature, subtask
 
-__all__ = ("Signature", "maybe_signature", "maybe_subtask", "signature", "subtask")
+if TYPE_CHECKING:
+    from celery.canvas.chain import _chain as _chain
+    from celery.canvas.chain import chain as chain
+    from celery.canvas.chord import _chord as _chord
+    from celery.canvas.chord import chord as chord
+    from celery.canvas.group import group as group
+    from celery.canvas.maps import chunks as chunks
+    from celery.canvas.maps import xmap as xmap
+    from celery.canvas.maps import xstarmap as xstarmap
+    from celery.canvas.stamping import StampingVisitor as StampingVisitor
+
+#: Names that load when they are used: most programs send plain calls.
+_HOMES = {
+    "StampingVisitor": "stamping",
+    "_basemap": "maps",
+    "_chain": "chain",
+    "_chord": "chord",
+    "chain": "chain",
+    "chord": "chord",
+    "chunks": "maps",
+    "group": "group",
+    "xmap": "maps",
+    "xstarmap": "maps",
+}
+
+__all__ = (
+    "Signature",
+    "StampingVisitor",
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "maybe_signature",
+    "maybe_subtask",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
+)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

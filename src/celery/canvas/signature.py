@@ -18,6 +18,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from celery import _state
+from celery.utils.imports import symbol_by_name
 from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ R = TypeVar("R")
 SignatureClass = TypeVar("SignatureClass", bound="type[Signature[Any]]")
 
 _LINKS = ("link", "link_error")
+#: Composed kinds, loaded when the first one is read.
+_KINDS = {
+    "chain": "celery.canvas.chain:_chain",
+    "chord": "celery.canvas.chord:_chord",
+    "group": "celery.canvas.group:group",
+}
 
 
 class Signature(dict[str, Any], Generic[R]):
@@ -110,7 +117,7 @@ class Signature(dict[str, Any], Generic[R]):
         """
         kind = d.get("subtask_type")
         if kind:
-            known = cls.TYPES.get(kind)
+            known = cls.TYPES.get(kind) or (symbol_by_name(_KINDS[kind]) if kind in _KINDS else None)
             if known is None:
                 raise ValueError(
                     f"No kind of signature is called {kind!r} (task {d.get('task')!r}): "
@@ -394,18 +401,18 @@ class Signature(dict[str, Any], Generic[R]):
 
     def append_to_list_option(self, key: str, value: Any) -> Any:
         """Add to an option that is a list, unless it is in there; returns the value."""
-        items = self.options[key] = _as_list(self.options.get(key))
+        items = self.options[key] = as_list(self.options.get(key))
         if value not in items:
             items.append(value)
         return value
 
     def extend_list_option(self, key: str, value: Any) -> None:
         """Add all of `value` to an option that is a list."""
-        self.options[key] = [*_as_list(self.options.get(key)), *_as_list(value)]
+        self.options[key] = [*as_list(self.options.get(key)), *as_list(value)]
 
     def flatten_links(self) -> list[Signature[Any]]:
         """Itself, and the callbacks that follow its success, recursively."""
-        callbacks = (signature(link, app=self._app) for link in _as_list(self.options.get("link")))
+        callbacks = (signature(link, app=self._app) for link in as_list(self.options.get("link")))
         return [self, *(deeper for callback in callbacks for deeper in callback.flatten_links())]
 
     # -- stamps
@@ -423,7 +430,7 @@ class Signature(dict[str, Any], Generic[R]):
         self.stamp_links(append_stamps=append_stamps, **headers)
         options = self.options
         for name, value in headers.items():
-            options[name] = [*_as_list(options.get(name)), *_as_list(value)] if append_stamps else value
+            options[name] = [*as_list(options.get(name)), *as_list(value)] if append_stamps else value
         if headers:
             options["stamped_headers"] = sorted({*options.get("stamped_headers", ()), *headers})
         return self
@@ -434,7 +441,7 @@ class Signature(dict[str, Any], Generic[R]):
             if self.options.get(option):
                 self.options[option] = [
                     signature(link, app=self._app).stamp(visitor, append_stamps, **headers)
-                    for link in _as_list(self.options[option])
+                    for link in as_list(self.options[option])
                 ]
 
     # -- other
@@ -455,10 +462,14 @@ class Signature(dict[str, Any], Generic[R]):
         return self.reprcall()
 
     def __or__(self, other: Any) -> Any:
+        """This, then `other` (`celery.canvas.algebra`)."""
+        if isinstance(other, Signature):
+            return symbol_by_name("celery.canvas.algebra:compose")(self, other)
+        if isinstance(other, Mapping):  # dict would merge them
+            raise TypeError(f"Only signatures can follow each other, and {other!r:.200} is none: see signature().")
         return NotImplemented
 
-    def __ior__(self, other: Any) -> Any:
-        return NotImplemented
+    __ior__ = __or__  # type: ignore[assignment]  # of dict, which merges
 
 
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
@@ -501,7 +512,8 @@ def _adopted(sig: Signature[Any], app: Celery | None) -> Signature[Any]:
     return sig
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """The items of an option that may be one or many."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]

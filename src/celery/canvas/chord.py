@@ -1,0 +1,355 @@
+"""Chords: a group, the *header*, and a *body* that is called once with the list of its values (CANVAS-046..063).
+
+Who counts is the result store (`celery.backends.chords`); every message of a header brings the body along, so that the
+worker whose part is the last one can send it. The number of parts is written down just before the last message of the
+header leaves: without it nobody can think the header complete.
+
+What is set on a chord, or given to `apply_async`, is for both its header and its body, except what says when (countdown,
+eta), which is for the header, and what comes after (link, link_error, chain) or says where the chord is in something
+greater (group, an outer chord), which is for the body.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from celery import _state, exceptions
+from celery.app.outcome import Outbox
+from celery.brokers.base import ChordStart
+from celery.canvas.algebra import CHAIN, CHORD, GROUP, completions, kind_of, size_known
+from celery.canvas.composed import Composed, as_signature, cloned
+from celery.canvas.group import Drawn, Placed, group, members_from
+from celery.canvas.sending import send_members
+from celery.canvas.signature import Signature, as_list
+from celery.utils.functional import is_list
+from celery.utils.uniqueid import uuid
+
+if TYPE_CHECKING:
+    from celery import result
+    from celery.app.base import Celery
+
+R = TypeVar("R")
+Sig = Signature[Any]
+
+#: Options that are the body's alone, and the header's alone; all others are for both.
+_OF_BODY = frozenset(("task_id", "group_id", "group_index", "chord", "chain", "link", "link_error"))
+_OF_HEADER = frozenset(("countdown", "eta", "producer", "publisher", "connection", "router", "add_to_parent"))
+#: How often chord_unlock looks, where the store does not count.
+_OF_POLLING = frozenset(("interval", "max_retries"))
+
+
+@Signature.register_type(name="chord")
+class _chord(Composed[R]):  # noqa: N801 - the documented name
+    """A header and a body: `chord(header, body)()`, or `chord(header)(body)`.
+
+    Args:
+        header: signatures: a list, a generator, a group, the steps of a chain, or a single one.
+        body: signature of what is called with the list of their values.
+        options: of `apply_async`.
+    """
+
+    __module__ = "celery.canvas"
+
+    def __init__(
+        self,
+        header: Any,
+        body: Any = None,
+        task: str = "celery.chord",
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        app: Celery | None = None,
+        **options: Any,
+    ) -> None:
+        fields = {"kwargs": dict(kwargs or {}), "header": header_from(header, app)}
+        fields["body"] = None if body is None else as_signature(body, app)
+        super().__init__(task, args, fields, subtask_type="chord", app=app, **options)
+
+    def _read_members(self) -> None:
+        fields, header, body = self.kwargs, self.kwargs.get("header") or (), self.kwargs.get("body")
+        fields.setdefault("kwargs", {})
+        fields["header"] = as_signature(header, self._app) if isinstance(header, Mapping) else self._read(header)
+        fields["body"] = None if body is None else as_signature(body, self._app)
+
+    def _clone_members(self) -> None:
+        fields = self.kwargs
+        header, body = fields["header"], fields["body"]
+        fields["header"] = header.clone() if isinstance(header, Mapping) else cloned(header)
+        fields["body"] = body and body.clone()
+
+    @property
+    def body(self) -> Any:
+        """What is called with the values."""
+        return self.kwargs["body"]
+
+    @body.setter
+    def body(self, value: Any) -> None:
+        self.kwargs["body"] = value
+
+    @property
+    def app(self) -> Celery:
+        """Its application: its own, or that of its first member, or of its body."""
+        members = self.tasks
+        if self._app is None and self.body is not None and not (size_known(members) and members):
+            return cast("Celery", self.body.app)
+        return Composed.app.fget(self)  # type: ignore[attr-defined,no-any-return]  # mypy takes a property for its value
+
+    def __length_hint__(self) -> int:
+        return sum(map(completions, self.tasks))
+
+    def __call__(self, body: Any = None, **options: Any) -> Any:
+        """Send it, with this body if it is given."""
+        return self.apply_async((), {"body": body} if body is not None else {}, **options)
+
+    # -- freezing
+
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Sig | None = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
+        """Fix the ids of all members and of the body, which gets the place; the body's result.
+
+        Members do not get the body, so that a chord that waits for its turn does not carry a copy for each
+        (CANVAS-080): they get it when they are sent.
+        """
+        header, body = self._header(), self._body()
+        header_result = header.freeze(root_id=root_id, parent_id=parent_id)
+        # Outside of anything greater the body says which header it belongs to (wire.md 1.6).
+        group_id = group_id or (header.id if body.options.get("chord") is None else None)
+        frozen = body.freeze(_id or self.options.get("task_id"), group_id, chord, root_id, None, group_index)
+        self.options["task_id"] = body.id
+        _eldest(frozen).parent = header_result
+        return frozen
+
+    _freeze = freeze
+
+    def _header(self) -> group[Any]:
+        """The header as a group, which it is from now on."""
+        header = self.kwargs["header"]
+        if not isinstance(header, group):
+            header = self.kwargs["header"] = group(header, app=self._app)
+        return cast("group[Any]", header)
+
+    def _body(self) -> Any:
+        body = self.body
+        if body is None:
+            raise exceptions.ImproperlyConfigured(
+                f"The chord {self!r} has no body: give it one with chord(header, body), chord(header)(body) or `|`."
+            )
+        return body
+
+    # -- sending
+
+    def apply_async(  # type: ignore[override]  # the body may be a group, whose result is a GroupResult
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send the header; the result of the body, whose parent is the header's.
+
+        Args:
+            args: come before those of the header's members that are not immutable.
+            kwargs: override theirs; `body` is the body to use.
+            task_id: id of the body.
+            options: of `apply_async`; see the module.
+
+        Raises:
+            NotImplementedError: the result backend cannot do chords.
+        """
+        kwargs = dict(kwargs or {})
+        given = kwargs.pop("body", None)
+        chord = self.clone()
+        if given is not None:
+            chord.body = as_signature(given, self._app).clone()
+        options = {**self.options, **{name: value for name, value in options.items() if value is not None}}
+        if task_id is not None:
+            options["task_id"] = task_id
+        chord._body()
+        if chord.app.conf.task_always_eager:
+            return chord.apply(args, kwargs, **options)
+        return chord._send(tuple(args or ()), {**self.kwargs["kwargs"], **kwargs}, options)
+
+    async def aapply_async(self, *args: Any, **kwargs: Any) -> Any:
+        """`apply_async` for coroutines."""
+        import asyncio
+
+        return await asyncio.to_thread(self.apply_async, *args, **kwargs)
+
+    def run(self, header: Any, body: Any, partial_args: Any = (), app: Any = None, **options: Any) -> Any:
+        """Send this header and this body."""
+        chord: _chord[Any] = _chord(header, body, app=app or self._app)
+        return chord._send(tuple(partial_args or ()), options.pop("kwargs", None) or {}, {**self.options, **options})
+
+    def _send(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Any:
+        """Send a copy that is ours to change."""
+        app = self.app
+        app.backend.ensure_chords_allowed()
+        polling = {name: options.pop(name) for name in _OF_POLLING & options.keys()}
+        self._settle_body(options)
+        header, body = self._header(), self.body
+        gid = header.options.setdefault("task_id", uuid())
+        result = body.freeze(
+            options.get("task_id"), options.get("group_id") or gid, options.get("chord"), options.get("root_id"),
+            None, options.get("group_index"),
+        )  # fmt: skip
+        of_members = {**header.options, **{name: value for name, value in options.items() if name not in _OF_BODY}}
+        of_members.pop("task_id")
+        producer = of_members.pop("producer", None)
+        members = Placed(header.kwargs["tasks"], gid, self._app)
+        if args or kwargs:
+            of_members.update(args=args, kwargs=kwargs)
+        begin = _Beginning(app, gid, members, body, producer, polling)
+        of_members |= {"chord": body, "add_to_parent": False}
+        send_members(app, members, before_last=begin, producer=producer, **of_members)
+        _eldest(result).parent = app.GroupResult(gid, members.results)
+        if not members.size:  # nothing to wait for: the body runs at once (CANVAS-048)
+            now = {name: options[name] for name in ("root_id", "parent_id", *_OF_HEADER) if name in options}
+            body.apply_async(([],), **now)
+        else:
+            self._remember(result, options)
+        return result
+
+    def _settle_body(self, options: dict[str, Any]) -> None:
+        """Give the body what is the body's."""
+        body = self.body
+        shared = {name: value for name, value in options.items() if name not in _OF_BODY | _OF_HEADER}
+        shared.pop("root_id", None)
+        shared.pop("parent_id", None)
+        body.options.update(shared)
+        for callback in as_list(options.get("link")):
+            body.link(callback)
+        for errback in as_list(options.get("link_error")):
+            body.link_error(errback)
+        rest = options.get("chain")
+        if rest:
+            self.body = followed(body, rest)
+
+    @staticmethod
+    def _remember(result: Any, options: Mapping[str, Any]) -> None:
+        frame = _state.worker_frame()
+        if options.get("add_to_parent", True) and frame is not None and frame.task.trail:
+            frame.request.children.append(result)
+
+    def apply(  # type: ignore[override]  # as apply_async
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        propagate: bool = True,
+        body: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Run the header, then the body, here (CANVAS-075)."""
+        apply_chord = self.app._load("celery.canvas.eager:apply_chord")
+        return apply_chord(self, args, kwargs, propagate, body, options)
+
+    # -- links
+
+    def link(self, callback: Any) -> Any:
+        """Send `callback` after the body (CANVAS-054); returns it."""
+        return self._body().link(callback)
+
+    def link_error(self, errback: Any) -> Any:
+        """Tell `errback` when the body fails, or cannot run; returns it.
+
+        With the setting `task_allow_error_cb_on_chord_header` every member of the header is linked to a copy of it too,
+        which takes no arguments.
+        """
+        if self.app.conf.task_allow_error_cb_on_chord_header:
+            for member in self._header()._kept():
+                for one in as_list(errback):
+                    member.link_error(one.clone().set(immutable=True) if isinstance(one, Signature) else one)
+        else:
+            warnings.warn(
+                "task_allow_error_cb_on_chord_header is off: error callbacks of a chord are told of its body only.",
+                exceptions.CPendingDeprecationWarning,
+                stacklevel=2,
+            )
+        self._body().link_error(errback)
+        return errback
+
+    def set_immutable(self, immutable: bool) -> None:
+        """Say of every member of the header whether it takes further arguments."""
+        for member in self._header()._kept():
+            member.set_immutable(immutable)
+
+    # -- other
+
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Mark header, body, and what they are linked to (API-078)."""
+        stamp = self.app._load("celery.canvas.stamping:stamp_chord")
+        return stamp(self, visitor, append_stamps, headers)
+
+    def __repr__(self) -> str:
+        shown = self.app._load("celery.canvas.shown:show_chord")
+        return cast(str, shown(self))
+
+
+chord = _chord
+
+
+class _Beginning:
+    """Called when the size of a header is known: the chord begins to count."""
+
+    def __init__(
+        self, app: Celery, group_id: str, members: Placed, body: Sig, producer: Any, polling: dict[str, Any]
+    ) -> None:
+        self._app = app
+        self._group_id = group_id
+        self._members = members
+        self._body = body
+        self._producer = producer
+        self._polling = polling
+
+    def __call__(self) -> None:
+        app, results = self._app, self._members.results
+        backend = app.backend
+        if not self._members.size:
+            return
+        if any(hasattr(result, "results") for result in results):
+            # The body gets the values in the shape of the header.
+            app.GroupResult(self._group_id, results).save(backend)
+        start = ChordStart(self._group_id, self._members.size)
+        if backend.chords is None:
+            backend.apply_chord((self._group_id, results), self._body, **self._polling)
+        elif isinstance(self._producer, Outbox):
+            self._producer.begin(start)
+        else:
+            backend.chords.begin([start])
+
+
+def header_from(given: Any, app: Any) -> Any:
+    """The header of a chord, in every form it may be given in (CANVAS-047)."""
+    if isinstance(given, Mapping) and kind_of(given) in (CHAIN, GROUP):
+        if kind_of(given) == GROUP and given.get("options"):
+            return as_signature(given, app)
+        return given["kwargs"]["tasks"]
+    return members_from(given, app)
+
+
+def followed(body: Sig, rest: Iterable[Any]) -> Sig:
+    """A body and what comes after it, which is in reverse order."""
+    steps = [as_signature(step, body._app) for step in rest]
+    kind = kind_of(body)
+    if kind == CHAIN:
+        body.kwargs["tasks"] = [*body.kwargs["tasks"], *reversed(steps)]
+        return body
+    if kind == GROUP:
+        following = steps.pop()
+        body = _chord(body, following, app=body._app)
+    if steps:
+        body.options["chain"] = [*steps, *as_list(body.options.get("chain"))]
+    return body
+
+
+def _eldest(result: Any) -> Any:
+    while result.parent is not None:
+        result = result.parent
+    return result

@@ -1,0 +1,78 @@
+"""What chains, groups and chords share: they have members, and belong to the application of the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from celery import _state
+from celery.canvas.algebra import members_of, size_known
+from celery.canvas.signature import Signature, maybe_signature
+
+if TYPE_CHECKING:
+    from celery.app.base import Celery
+
+R = TypeVar("R")
+Sig = Signature[Any]
+
+
+class Composed(Signature[R]):
+    """Base of signatures that are made of others."""
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Celery | None = None) -> Self:
+        """The composed signature of a dict form; what it is made of becomes signatures too."""
+        made = cls.__new__(cls)
+        Signature.__init__(made, d, app=app)
+        made.setdefault("args", ())
+        made["kwargs"] = dict(d.get("kwargs") or {})
+        made._read_members()
+        return made
+
+    def _read_members(self) -> None:
+        """Make signatures of what is in `kwargs`."""
+        self.kwargs["tasks"] = self._read(self.kwargs.get("tasks") or ())
+
+    def _read(self, members: Any) -> Any:
+        return [as_signature(member, self._app) for member in members] if size_known(members) else members
+
+    @property
+    def tasks(self) -> Any:
+        """What it is made of."""
+        return members_of(self)
+
+    @property
+    def app(self) -> Celery:
+        """Its application, or that of its first member."""
+        if self._app is None:
+            members = self.tasks
+            first = members[0] if size_known(members) and members else None
+            return first.app if isinstance(first, Signature) else _state.get_current_app()
+        return self._app
+
+    def clone(
+        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any
+    ) -> Self:
+        """A copy, its members copied too; these arguments and options merged in (CANVAS-006)."""
+        copied = super().clone(args, kwargs, **opts)
+        copied._clone_members()
+        return copied
+
+    partial = clone
+
+    def _clone_members(self) -> None:
+        self.kwargs["tasks"] = cloned(self.kwargs["tasks"])
+
+
+def as_signature(value: Any, app: Celery | None) -> Sig:
+    """A signature, or the dict form of one. Raises TypeError for what is neither."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Workflows are made of signatures, not {type(value).__name__}: {value!r:.200}")
+    if isinstance(value, Signature):
+        return value  # keeps the application that it has
+    return cast(Sig, maybe_signature(value, app=app))
+
+
+def cloned(members: Any) -> Any:
+    """Copies of members; a generator is not touched."""
+    return [member.clone() for member in members] if size_known(members) else members
