@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from celery import _state
+from celery import _state, exceptions
+from celery.app.outcome import Outbox
 from celery.canvas.signature import signature
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from celery.app.base import Celery
     from celery.app.task import Task
+
 
 def _register(app: Celery, name: str, body: Callable[..., Any], **options: Any) -> Task[..., Any]:
     task: Task[..., Any] = app.task(name=f"celery.{name}", shared=False, lazy=False, **options)(body)
@@ -107,7 +109,35 @@ def add_chord_task(app: Celery) -> Task[..., Any]:
 def add_unlock_chord_task(app: Celery) -> Task[..., Any]:
     """celery.chord_unlock: finishes a chord where the result store cannot count."""
 
-    def chord_unlock(*_args: Any, **_kwargs: Any) -> Any:
-        raise NotImplementedError("celery.chord_unlock is not there yet.")
+    def chord_unlock(
+        self: Any,
+        group_id: str,
+        callback: Any,
+        interval: float | None = None,
+        max_retries: int | None = None,
+        result: Any = None,
+        **_: Any,
+    ) -> None:
+        body, backend = app.signature(callback), app.backend
+        reason = None
+        try:
+            header = app.GroupResult(group_id, [app.result_from_tuple(member) for member in result or ()])
+            if backend.header_is_complete(header):
+                outbox = self.request.outbox
+                backend.finish_chord(header, body, self.request, outbox if isinstance(outbox, Outbox) else None)
+                return
+        except exceptions.OperationalError as error:  # the store is away: look again later
+            reason = error
+        if interval is None:
+            interval = app.conf.result_chord_retry_interval
+        try:
+            self.retry(exc=reason, countdown=interval, max_retries=max_retries)
+        except exceptions.Retry:
+            raise
+        except Exception as error:  # noqa: BLE001 - the limit that the sender of the chord has set
+            failure = exceptions.ChordError(f"chord_unlock could not be retried: {error!r}")
+            backend.chord_error_from_stack(body, failure)
 
-    return _register(app, "chord_unlock", chord_unlock)
+    # Killed while it looks, it has to look again: nobody else does.
+    stays = {"acks_late": True, "reject_on_worker_lost": True}
+    return _register(app, "chord_unlock", chord_unlock, bind=True, ignore_result=True, max_retries=None, **stays)

@@ -10,7 +10,8 @@ A backend stores one *record* per task (wire.md 4.1). Three layers:
 `DisabledBackend`
     No results: storing is a no-op, reading says what to configure.
 
-What Celery's backends offer third parties beside is in `celery.backends.thirdparty`.
+What Celery's backends offer third parties beside is in `celery.backends.thirdparty`; chords are in
+`celery.backends.chord_hooks`.
 
 Who stores an attempt's result: where `async_writer` is true, the worker's main process does, in batches, through
 `open_writer`, `write`, `close_writer`; else (the default for third-party subclasses, whose verbs block) the child
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import states
 from celery.backends.asynchronous import Meta, PollingWatcher, ResultHub, Watcher
+from celery.backends.chord_hooks import ChordHooks, CountingHooks
 from celery.backends.thirdparty import KeyForm, SyncBackendMixin
 from celery.brokers.base import ResultWrite
 from celery.brokers.url import mask
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from celery.app.base import Celery
-    from celery.backends.chords import ChordBook
 
 #: How often third parties try again on their own.
 RETRY_POLICY = {"max_retries": 20, "interval_start": 0, "interval_step": 1, "interval_max": 1}
@@ -57,7 +58,7 @@ No result backend is configured.
 Set result_backend (or Celery(backend=...)), or leave out the broker too to use the embedded SQLite store."""
 
 
-class Backend:
+class Backend(ChordHooks):
     """Base of every result backend."""
 
     READY_STATES = states.READY_STATES
@@ -105,11 +106,6 @@ class Backend:
         self._local = threading.local()
         self._hub: ResultHub | None = None
         self._hub_pid = 0
-
-    @property
-    def chords(self) -> ChordBook | None:
-        """What counts chords in this store; None: the hooks do."""
-        return None
 
     # -- values
 
@@ -249,9 +245,10 @@ class Backend:
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
     ) -> None:
-        """Store a success."""
+        """Store a success, and tell the chord that counts it."""
         if store_result:
             self.store_result(task_id, result, state, request=request)
+        self._count(request, state, result)
 
     def mark_as_failure(
         self,
@@ -263,9 +260,10 @@ class Backend:
         call_errbacks: bool = True,  # noqa: ARG002 - in Celery's signature; callbacks follow an Outcome here
         state: str = states.FAILURE,
     ) -> None:
-        """Store a failure. Error callbacks are sent by whoever settles the attempt, not from here."""
+        """Store a failure, and tell the chord. Error callbacks are sent by whoever settles the attempt."""
         if store_result:
             self.store_result(task_id, exc, state, traceback=traceback, request=request)
+        self._count(request, state, exc)
 
     def fail_from_current_stack(self, task_id: str, exc: BaseException | None = None) -> Any:
         """Store a failure by the exception that is being handled, or by `exc`. Returns its ExceptionInfo."""
@@ -284,9 +282,11 @@ class Backend:
         store_result: bool = True,
         state: str = states.REVOKED,
     ) -> None:
-        """Store REVOKED with TaskRevokedError(reason)."""
+        """Store REVOKED with TaskRevokedError(reason), and tell the chord."""
+        error = TaskRevokedError(reason)
         if store_result:
-            self.store_result(task_id, TaskRevokedError(reason), state, request=request)
+            self.store_result(task_id, error, state, request=request)
+        self._count(request, state, error)
 
     def mark_as_retry(
         self,
@@ -300,6 +300,10 @@ class Backend:
         """Store RETRY with the exception that caused it."""
         if store_result:
             self.store_result(task_id, exc, state, traceback=traceback, request=request)
+
+    def _count(self, request: Any, state: str, result: Any) -> None:
+        if request is not None and getattr(request, "chord", None):
+            self.on_chord_part_return(request, state, result)
 
     # -- storing (async; the worker's main process)
 
@@ -523,9 +527,6 @@ class Backend:
         url = self.url or ""
         return url if include_password else mask(url)
 
-    def ensure_chords_allowed(self) -> None:
-        """Raise NotImplementedError where chords cannot work."""
-
     def exception_safe_to_retry(self, exc: BaseException) -> bool:  # noqa: ARG002 - a hook
         """Whether an error of the store may go away by trying again (`result_backend_always_retry`)."""
         return False
@@ -564,7 +565,7 @@ class BaseBackend(Backend, SyncBackendMixin):
 BaseDictBackend = BaseBackend
 
 
-class BaseKeyValueStoreBackend(KeyForm, Backend):
+class BaseKeyValueStoreBackend(KeyForm, CountingHooks, Backend):
     """A backend over keys and values: a driver gives `get`, `mget`, `set`, `delete` (and `incr`, `expire`).
 
     Keys and values have the form that `celery.backends.thirdparty` says.
