@@ -23,7 +23,7 @@ from celery.utils.log import get_logger
 from celery.wire import serializers
 from celery.wire.compression import compress, decompress
 from celery.wire.envelope import Envelope
-from celery.wire.protocol import as_task_v1, as_task_v2
+from celery.wire.protocol import PLAIN_CALL, CallOptions, Packing, Template, TemplateV1, as_task_v1, as_task_v2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ _SENDING_OPTIONS = frozenset(
 _SIMPLE = frozenset((str, int, float, bool, type(None)))
 #: Plans that are kept; names may come from anywhere.
 _MOST_PLANS = 1000
-#: Options of `as_task_v2`, besides the ones that `message` gives itself.
+#: Options of messages: of `Packing` and of `CallOptions`.
 _MESSAGE_OPTIONS = frozenset(
     "countdown eta expires group_id group_index retries time_limit soft_time_limit root_id parent_id shadow "
     "ignore_result replaced_task_nesting stamped_headers callbacks errbacks chain chord argsrepr kwargsrepr headers "
@@ -65,7 +65,7 @@ _MESSAGE_OPTIONS = frozenset(
 )
 #: Settings that queues are made of begin so.
 _QUEUE_SETTINGS = ("task_queue", "task_default_queue", "task_default_exchange", "task_default_routing", "task_create_")
-_PROTOCOLS = {1: as_task_v1, 2: as_task_v2}
+_PROTOCOLS: dict[int, tuple[type[Template], Any]] = {1: (TemplateV1, as_task_v1), 2: (Template, as_task_v2)}
 _DELIVERY_MODES: dict[Any, int] = {"transient": 1, "persistent": 2}
 
 
@@ -99,10 +99,7 @@ class _Plan(NamedTuple):
     address: Address
     #: What routes have added to the options.
     routed: dict[str, Any]
-    #: Of the message: options, and the caller's own properties.
-    given: dict[str, Any]
-    properties: dict[str, Any]
-    protocol: Any
+    template: Template
 
 
 class AMQP:
@@ -237,15 +234,15 @@ class AMQP:
     @property
     def task_protocols(self) -> dict[int, Any]:
         """What makes messages, by protocol."""
-        return {version: partial(self._by_hand, build) for version, build in _PROTOCOLS.items()}
+        return {version: partial(self._by_hand, build) for version, (_, build) in _PROTOCOLS.items()}
 
     @property
     def create_task_message(self) -> Any:
         """Makes a `task_message` of (task_id, name, args, kwargs, **options), by `task_protocol`."""
-        return partial(self._by_hand, self._protocol)
+        return partial(self._by_hand, self._protocol[1])
 
     @property
-    def _protocol(self) -> Any:
+    def _protocol(self) -> tuple[type[Template], Any]:
         version = self.app.conf.task_protocol
         if version not in _PROTOCOLS:
             raise exceptions.ImproperlyConfigured(f"task_protocol is {version!r}; it can be 1 or 2.")
@@ -351,17 +348,15 @@ class AMQP:
         if "countdown" in own or "expires" in own:
             _check_range(name, own)
             own["now"] = app.now_utc()
-        envelope = plan.protocol(
+        if stamps:
+            own["stamps"] = stamps
+        envelope = plan.template.fill(
             task_id,
-            name,
             args,
             kwargs,
-            origin=app.origin_name(),
             reply_to=options.get("reply_to") or app.thread_oid,
-            stamps=stamps,
-            properties=plan.properties,
-            **plan.given,
-            **own,
+            origin=app.origin_name(),
+            own=CallOptions(**own) if own else PLAIN_CALL,
         )
         if "expires" in own and envelope.properties["expiration"] == "0":
             logger.warning("%s[%s] has expired before it was sent: workers will not run it.", name, task_id)
@@ -396,12 +391,13 @@ class AMQP:
             given.setdefault("compression", conf.task_compression)
         if "priority" not in given and conf.task_default_priority is not None:
             given["priority"] = conf.task_default_priority
-        properties = {
+        given["properties"] = {
             key: value
             for key, value in options.items()
             if key not in _MESSAGE_OPTIONS and key not in _DELIVERY_OPTIONS and key != "reply_to"
         }
-        plan = _Plan(fixed, conf.mark, self.queues.mark, address, routed, given, properties, self._protocol)
+        template = self._protocol[0](name, Packing(**given))
+        plan = _Plan(fixed, conf.mark, self.queues.mark, address, routed, template)
         if by_name and conf.steady and all(type(value) in _SIMPLE for value in fixed.values()):
             if len(self._plans) >= _MOST_PLANS:
                 self._plans = {}

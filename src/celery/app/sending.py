@@ -32,9 +32,10 @@ def prepare(
             warnings.warn(
                 "task_always_eager has no effect on send_task: the task is sent.", AlwaysEagerIgnored, stacklevel=4
             )
-    callbacks, errbacks = options.pop("link", None), options.pop("link_error", None)
-    options["callbacks"] = _as_list(callbacks)
-    options["errbacks"] = _as_list(errbacks)
+    for link, header in (("link", "callbacks"), ("link_error", "errbacks")):
+        linked = options.pop(link, None)
+        if linked is not None:
+            options[header] = list(linked) if isinstance(linked, (list, tuple)) else [linked]
     frame = _state.worker_frame()
     if frame is not None:
         parent = frame.request
@@ -44,12 +45,12 @@ def prepare(
             options["parent_id"] = parent.id
         if app.conf.task_inherit_parent_priority and options.get("priority") is None:
             options["priority"] = (parent.delivery_info or {}).get("priority")
-    ignore_result = options.get("ignore_result")
     message = app.amqp.message(task_id, name, args, kwargs, options, task_type)
-    if not ignore_result:
-        app.backend.on_task_call(options.get("producer"), task_id)
     result = result_cls(task_id)
-    result.ignored = bool(ignore_result)
+    if options.get("ignore_result"):
+        result.ignored = True
+    else:
+        app.backend.on_task_call(options.get("producer"), task_id)
     if frame is not None and options.get("add_to_parent", True) and frame.task.trail:
         frame.request.children.append(result)
     return result, message
@@ -66,9 +67,3 @@ def _fill_in_task_options(app: Celery, name: str, options: dict[str, Any]) -> No
             options.setdefault(option, value)
     if known.ignore_result:  # a False is left to what the worker's own task says
         options.setdefault("ignore_result", True)
-
-
-def _as_list(value: Any) -> list[Any] | None:
-    if value is None:
-        return None
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -6,7 +6,8 @@ under a protocol 2 `task` header, as other languages' clients send it.
 
 Rules:
 
-1. Everything comes as an argument: ids, origin and reply queue are given, and there is no clock.
+1. Everything comes as an argument: ids, origin and reply queue are given, and there is no clock. What the calls of a
+   task have in common is a *template*, filled for each call.
 2. Signatures travel as the mappings they are. A `chain` is in reverse order: the next step is the last element.
 3. A reader treats a missing header like null, and gives every message in the form of protocol 2.
 """
@@ -92,13 +93,27 @@ class TaskMessage(NamedTuple):
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-class TaskOptions(msgspec.Struct, kw_only=True, frozen=True):
-    """The options of a call, resolved (API-012, API-026). Durations are seconds."""
+class Packing(msgspec.Struct, kw_only=True, frozen=True):
+    """What the messages of many calls may share: limits, and how they are packed (API-026). Durations are seconds."""
 
-    #: The sender's reply queue.
-    reply_to: str
-    #: Who sends: `gen<pid>@<host>`.
-    origin: str | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    #: None leaves it to the receiver's task.
+    ignore_result: bool | None = None
+    #: How deep the shown arguments go (SET-191; 0 and None: all).
+    repr_maxlevels: int | None = REPR_MAXLEVELS
+    serializer: str = "json"
+    compression: str | None = None
+    priority: int | None = None
+    #: 2 persistent, 1 transient.
+    delivery_mode: int = 2
+    #: The caller's own, which win over the protocol's.
+    properties: Mapping[str, Any] | None = None
+
+
+class CallOptions(msgspec.Struct, kw_only=True, frozen=True):
+    """What one call says of itself (API-012, API-026). Durations are seconds."""
+
     #: The present, aware and in UTC; needed with `countdown` and `expires`.
     now: datetime | None = None
     #: Not before so long from now; wins over `eta`.
@@ -111,16 +126,12 @@ class TaskOptions(msgspec.Struct, kw_only=True, frozen=True):
     group_index: int | None = None
     #: How often it was retried so far.
     retries: int = 0
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
     #: The workflow's first task; the task itself when None.
     root_id: str | None = None
     #: The task that sends this one.
     parent_id: str | None = None
     #: What to show instead of the name.
     shadow: str | None = None
-    #: None leaves it to the receiver's task.
-    ignore_result: bool | None = None
     replaced_task_nesting: int = 0
     #: Names of the stamps, and their values.
     stamped_headers: Sequence[str] | None = None
@@ -132,100 +143,209 @@ class TaskOptions(msgspec.Struct, kw_only=True, frozen=True):
     chain: Sequence[Signature] | None = None
     #: The chord body, if the task is a part of one.
     chord: Signature | None = None
-    #: What to show for the arguments; made from them when None, with so much nesting (SET-191; 0 and None: all).
+    #: What to show for the arguments; made from them when None.
     argsrepr: str | None = None
     kwargsrepr: str | None = None
-    repr_maxlevels: int | None = REPR_MAXLEVELS
     #: The caller's own, which win over the protocol's.
     headers: Mapping[str, Any] | None = None
-    properties: Mapping[str, Any] | None = None
-    serializer: str = "json"
-    compression: str | None = None
-    priority: int | None = None
-    #: 2 persistent, 1 transient.
-    delivery_mode: int = 2
+
+
+#: A call that says nothing of itself.
+PLAIN_CALL = CallOptions()
+#: What its body says of the workflow around it.
+_ALONE = dict.fromkeys(_EMBED_NAMES)
+_ALONE_JSON = dumps(_ALONE)[2]
+
+
+class Template:
+    """A message with everything but the call: made once, filled for each (API-116).
+
+    Args:
+        name: task name.
+        packing: what all its messages share.
+    """
+
+    __slots__ = ("_headers", "_levels", "_packing", "_properties", "name")
+
+    def __init__(self, name: str, packing: Packing) -> None:
+        self.name = name
+        self._packing = packing
+        self._levels = packing.repr_maxlevels or _DEEPEST
+        self._headers: Headers = {
+            **_HEADERS,
+            "lang": "py",
+            "task": name,
+            "retries": 0,
+            "timelimit": [packing.time_limit, packing.soft_time_limit],
+            "ignore_result": packing.ignore_result,
+            "replaced_task_nesting": 0,
+        }
+        self._properties = {
+            "delivery_mode": packing.delivery_mode,
+            "priority": packing.priority or 0,
+            **(packing.properties or {}),
+        }
+
+    def fill(
+        self,
+        task_id: str,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        *,
+        reply_to: str,
+        origin: str | None = None,
+        own: CallOptions = PLAIN_CALL,
+    ) -> Envelope:
+        """The message of one call.
+
+        Args:
+            task_id: the id.
+            args: positional arguments, a list or tuple.
+            kwargs: keyword arguments.
+            reply_to: the sender's reply queue.
+            origin: who sends: `gen<pid>@<host>`.
+            own: what the call says of itself.
+
+        Raises:
+            EncodeError: an argument does not serialize; says which.
+            TypeError: `args` is no list or tuple, or `kwargs` no mapping.
+            ValueError: a time is no time.
+            ImproperlyConfigured: unknown serializer or compression.
+        """
+        args, kwargs = _checked_arguments(self.name, args, kwargs)
+        headers = self._headers.copy()
+        headers["id"] = headers["root_id"] = task_id
+        headers["argsrepr"] = saferepr(args, REPR_MAXSIZE, self._levels)
+        headers["kwargsrepr"] = saferepr(kwargs, REPR_MAXSIZE, self._levels)
+        headers["origin"] = origin
+        headers["stamps"] = {}
+        if own is not PLAIN_CALL:
+            headers.update(_said(own, task_id))
+            embed = {"callbacks": own.callbacks, "errbacks": own.errbacks, "chain": own.chain, "chord": own.chord}
+            if embed != _ALONE:
+                return self._seal(task_id, headers, (args, kwargs, embed), reply_to, own)
+        if self._packing.serializer != "json":
+            return self._seal(task_id, headers, (args, kwargs, _ALONE), reply_to, own)
+        return self._seal(task_id, headers, (args, kwargs), reply_to, own, tail=_ALONE_JSON)
+
+    def _seal(
+        self, task_id: str, headers: Headers, body: Any, reply_to: str, own: CallOptions, *, tail: bytes = b""
+    ) -> Envelope:
+        """Serialize and compress the body, add the caller's own headers and properties, and close the envelope.
+
+        A `tail` is what the serialized body, a list, ends with.
+        """
+        packing = self._packing
+        content_type, content_encoding, payload = dumps(
+            body, packing.serializer, names=_BODY_NAMES if isinstance(body, tuple) else ()
+        )
+        if tail:
+            payload = b"%b, %b]" % (payload[:-1], tail)
+        properties = {"correlation_id": task_id, "reply_to": reply_to}
+        if own.expires is not None:
+            properties["expiration"] = expiry(own.expires, own.now)[1]
+        properties.update(self._properties)
+        if own.headers:
+            headers.update(own.headers)
+        if packing.compression:
+            payload, headers["compression"] = compress(payload, packing.compression)
+        return Envelope(headers, payload, content_type, content_encoding, properties)
+
+
+class TemplateV1(Template):
+    """The same of protocol 1 (`task_protocol` 1, SET-184).
+
+    What that cannot say (root, parent, stamps...) is left out; a chain travels as links nested in `callbacks`.
+    """
+
+    __slots__ = ()
+
+    def fill(
+        self,
+        task_id: str,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        *,
+        reply_to: str,
+        origin: str | None = None,  # noqa: ARG002 - cannot be said
+        own: CallOptions = PLAIN_CALL,
+    ) -> Envelope:
+        """The message of one call; arguments and errors are those of `Template.fill`."""
+        args, kwargs = _checked_arguments(self.name, args, kwargs)
+        body = {
+            "task": self.name,
+            "id": task_id,
+            "args": args,
+            "kwargs": kwargs,
+            "group": own.group_id,
+            "group_index": own.group_index,
+            "retries": own.retries,
+            "eta": eta_text(own.eta, own.countdown, own.now),
+            "expires": None if own.expires is None else expiry(own.expires, own.now)[0],
+            "utc": True,
+            "callbacks": [*(own.callbacks or ()), _nest_links(own.chain)] if own.chain else own.callbacks,
+            "errbacks": own.errbacks,
+            "timelimit": self._headers["timelimit"],
+            "taskset": own.group_id,
+            "chord": own.chord,
+        }
+        return self._seal(task_id, {}, body, reply_to, own)
+
+
+def _said(own: CallOptions, task_id: str) -> Headers:
+    """What a call says of itself, as headers."""
+    headers: Headers = {
+        "shadow": own.shadow,
+        "eta": eta_text(own.eta, own.countdown, own.now),
+        "expires": None if own.expires is None else expiry(own.expires, own.now)[0],
+        "group": own.group_id,
+        "group_index": own.group_index,
+        "retries": own.retries,
+        "root_id": own.root_id or task_id,
+        "parent_id": own.parent_id,
+        "replaced_task_nesting": own.replaced_task_nesting,
+        "stamped_headers": own.stamped_headers,
+        "stamps": own.stamps or {},
+    }
+    if own.argsrepr is not None:
+        headers["argsrepr"] = own.argsrepr
+    if own.kwargsrepr is not None:
+        headers["kwargsrepr"] = own.kwargsrepr
+    return headers
 
 
 def as_task_v2(
     task_id: str, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> Envelope:
-    """Build a protocol 2 message (API-116).
+    """Build one protocol 2 message: a template, filled.
 
     Args:
         task_id: the id.
         name: task name.
-        args: positional arguments, a list or tuple.
+        args: positional arguments.
         kwargs: keyword arguments.
-        options: the fields of `TaskOptions`.
+        options: the fields of `Packing` and `CallOptions`, `reply_to` and `origin`.
 
     Raises:
-        EncodeError: an argument does not serialize; says which.
-        TypeError: `args` is no list or tuple, `kwargs` no mapping, or there is no such option.
-        ValueError: a time is no time.
-        ImproperlyConfigured: unknown serializer or compression.
+        TypeError: there is no such option; and as `Template.fill`.
     """
-    given = TaskOptions(**options)
-    args, kwargs = _checked_arguments(name, args, kwargs)
-    expires, expiration = (None, None) if given.expires is None else expiry(given.expires, given.now)
-    levels = given.repr_maxlevels or _DEEPEST
-    headers: Headers = {
-        "lang": "py",
-        "task": name,
-        "id": task_id,
-        "shadow": given.shadow,
-        "eta": eta_text(given.eta, given.countdown, given.now),
-        "expires": expires,
-        "group": given.group_id,
-        "group_index": given.group_index,
-        "retries": given.retries,
-        "timelimit": [given.time_limit, given.soft_time_limit],
-        "root_id": given.root_id or task_id,
-        "parent_id": given.parent_id,
-        "argsrepr": saferepr(args, REPR_MAXSIZE, levels) if given.argsrepr is None else given.argsrepr,
-        "kwargsrepr": saferepr(kwargs, REPR_MAXSIZE, levels) if given.kwargsrepr is None else given.kwargsrepr,
-        "origin": given.origin,
-        "ignore_result": given.ignore_result,
-        "replaced_task_nesting": given.replaced_task_nesting,
-        "stamped_headers": given.stamped_headers,
-        "stamps": given.stamps or {},
-    }
-    embed = {
-        "callbacks": given.callbacks,
-        "errbacks": given.errbacks,
-        "chain": given.chain,
-        "chord": given.chord,
-    }
-    return _seal(task_id, headers, (args, kwargs, embed), expiration, given)
+    return _as_task(Template, task_id, name, args, kwargs, options)
 
 
 def as_task_v1(
     task_id: str, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> Envelope:
-    """Build a protocol 1 message (`task_protocol` 1, SET-184); arguments and errors are those of `as_task_v2`.
+    """Build one protocol 1 message; arguments and errors are those of `as_task_v2`."""
+    return _as_task(TemplateV1, task_id, name, args, kwargs, options)
 
-    What protocol 1 cannot say (root, parent, stamps...) is left out; a chain travels as links nested in `callbacks`.
-    """
-    given = TaskOptions(**options)
-    args, kwargs = _checked_arguments(name, args, kwargs)
-    expires, expiration = (None, None) if given.expires is None else expiry(given.expires, given.now)
-    body = {
-        "task": name,
-        "id": task_id,
-        "args": args,
-        "kwargs": kwargs,
-        "group": given.group_id,
-        "group_index": given.group_index,
-        "retries": given.retries,
-        "eta": eta_text(given.eta, given.countdown, given.now),
-        "expires": expires,
-        "utc": True,
-        "callbacks": [*(given.callbacks or ()), _nest_links(given.chain)] if given.chain else given.callbacks,
-        "errbacks": given.errbacks,
-        "timelimit": [given.time_limit, given.soft_time_limit],
-        "taskset": given.group_id,
-        "chord": given.chord,
-    }
-    return _seal(task_id, {}, body, expiration, given)
+
+def _as_task(
+    kind: type[Template], task_id: str, name: str, args: Any, kwargs: Any, options: dict[str, Any]
+) -> Envelope:
+    reply_to, origin = options.pop("reply_to"), options.pop("origin", None)
+    own = {option: options.pop(option) for option in CallOptions.__struct_fields__ if option in options}
+    template = kind(name, Packing(**options))
+    return template.fill(task_id, args, kwargs, reply_to=reply_to, origin=origin, own=CallOptions(**own))
 
 
 def _checked_arguments(
@@ -244,28 +364,6 @@ def _checked_arguments(
         except (TypeError, ValueError):
             raise TypeError(f"kwargs of task {name} must be a mapping, not {type(kwargs).__name__}") from None
     return args, kwargs
-
-
-def _seal(task_id: str, headers: Headers, body: Any, expiration: str | None, given: TaskOptions) -> Envelope:
-    """Serialize and compress the body, add the caller's own headers and properties, and close the envelope."""
-    content_type, content_encoding, payload = dumps(
-        body, given.serializer, names=_BODY_NAMES if isinstance(body, tuple) else ()
-    )
-    if given.headers:
-        headers.update(given.headers)
-    if given.compression:
-        payload, headers["compression"] = compress(payload, given.compression)
-    properties = {
-        "correlation_id": task_id,
-        "reply_to": given.reply_to,
-        "delivery_mode": given.delivery_mode,
-        "priority": given.priority or 0,
-    }
-    if expiration is not None:
-        properties["expiration"] = expiration
-    if given.properties:
-        properties.update(given.properties)
-    return Envelope(headers, payload, content_type, content_encoding, properties)
 
 
 def _nest_links(chain: Sequence[Signature]) -> Signature:
