@@ -38,6 +38,7 @@ import msgspec
 
 from celery.brokers.topology import Queue
 from celery.wire.envelope import Envelope
+from celery.wire.label import Label
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,20 @@ class Delivery(msgspec.Struct, eq=False):
     #: It came back from a worker that did not settle it, and the broker will not know how often: unless such a message is
     #: acknowledged before it runs, it has to be settled with Verdict.COUNT, and will be a new delivery.
     uncounted: bool = False
+    #: Of a driver that can read it without opening the message; `envelope` then opens itself when it is asked.
+    label: Label | None = None
+    #: The message as it came, where `celery.wire.sealed` can open it.
+    text: bytes | None = None
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What tasks see of it: `request.delivery_info` (API-044)."""
+        return {
+            "exchange": self.exchange,
+            "routing_key": self.routing_key,
+            "priority": self.envelope.properties.get("priority"),
+            "redelivered": self.redelivered,
+        }
 
 
 class Verdict(enum.IntEnum):

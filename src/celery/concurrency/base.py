@@ -29,11 +29,13 @@ import msgspec
 
 from celery import exceptions
 from celery.wire.envelope import Envelope
+from celery.wire.sealed import open_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from celery.app.outcome import Outcome
+    from celery.brokers.base import Delivery
 
 #: Seconds of measured work that a lane may hold.
 HANDOUT = 0.020
@@ -46,9 +48,10 @@ class Job(msgspec.Struct, array_like=True):
 
     #: Unique in this worker, ever growing, from 1.
     number: int
-    envelope: Envelope
-    #: exchange, routing_key, priority, redelivered: `request.delivery_info` (API-044).
-    delivery_info: dict[str, Any]
+    #: The message, or the text of one that is still closed.
+    message: Envelope | bytes
+    #: exchange, routing_key, priority, redelivered: `request.delivery_info` (API-044); the text of a closed one tells.
+    delivery_info: dict[str, Any] | None
     #: Set for the aftermath of an attempt whose child died or was killed: hooks and effects of its failure are run
     #: instead of the task: (exception class name in celery.exceptions, its arguments).
     aftermath: tuple[str, list[Any]] | None = None
@@ -56,6 +59,29 @@ class Job(msgspec.Struct, array_like=True):
     limits: tuple[float | None, float | None] | None = None
     #: Set for a function that is called instead of a task (`celery.concurrency.calls`).
     call: bytes | None = None
+
+    def open(self) -> tuple[Envelope, dict[str, Any]]:
+        """The message and its `request.delivery_info`. Raises UnreadableError."""
+        if isinstance(self.message, Envelope):
+            return self.message, self.delivery_info or {}
+        opened = open_text(self.message)
+        return opened.envelope, opened.info
+
+
+def job_of(
+    number: int,
+    delivery: Delivery,
+    aftermath: tuple[str, list[Any]] | None = None,
+    limits: tuple[float | None, float | None] | None = None,
+) -> Job:
+    """A job; a message that is closed stays so until a child has it."""
+    if delivery.text is not None:
+        return Job(number, delivery.text, None, aftermath, limits)
+    return Job(number, delivery.envelope, delivery.info, aftermath, limits)
+
+
+#: Stands for a message that cannot be opened.
+NO_ENVELOPE = Envelope({}, b"")
 
 
 def exception_of(aftermath: tuple[str, list[Any]]) -> BaseException:

@@ -25,10 +25,11 @@ from celery.app.outcome import Disposition
 from celery.app.trace import Tracer
 from celery.concurrency import calls, ipc, slots
 from celery.concurrency.asynclane import AsyncLane
-from celery.concurrency.base import exception_of
+from celery.concurrency.base import NO_ENVELOPE, exception_of
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.platforms import set_process_title
 from celery.utils.log import get_logger
+from celery.wire.sealed import UnreadableError
 
 if TYPE_CHECKING:
     import socket
@@ -125,16 +126,18 @@ class SyncLane:
     def _attempt(self, job: Job) -> Outcome:
         if job.call is not None:
             return calls.make(job)
-        context = {"before_update": self._wait_until_told} if job.aftermath is None else {}
+        tracer = self._tracer
+        try:
+            envelope, info = job.open()
+        except UnreadableError as exc:
+            return tracer.unreadable(job.number, NO_ENVELOPE, exc)
         try:
             if job.aftermath is not None:
-                return self._tracer.aftermath(
-                    job.number, job.envelope, job.delivery_info, exception_of(job.aftermath), **context
-                )
-            return self._tracer.run(job.number, job.envelope, job.delivery_info, **context)
+                return tracer.aftermath(job.number, envelope, info, exception_of(job.aftermath))
+            return tracer.run(job.number, envelope, info, before_update=self._wait_until_told)
         except SoftTimeLimitExceeded as exc:
             # It came between two steps of the attempt, after the body.
-            outcome = self._tracer.unreadable(job.number, job.envelope, exc)
+            outcome = tracer.unreadable(job.number, envelope, exc)
             outcome.disposition = Disposition.ACK
             return outcome
 

@@ -345,7 +345,7 @@ class LanePool(Pool):
                 "Soft time limit (%ss) exceeded for %s[%s]",
                 soft,
                 held.handling.task,
-                held.job.envelope.headers.get("id"),
+                held.job.open()[0].headers.get("id"),
             )
             self._signal(child, signal.SIGUSR1)
 

@@ -42,7 +42,8 @@ class RequestFacts:
     if TYPE_CHECKING:
         app: Celery
         delivery: Delivery
-        headers: dict[str, Any]
+        @property
+        def headers(self) -> dict[str, Any]: ...
         hostname: str
         job: Job
         pid: int | None
@@ -214,7 +215,7 @@ class RequestFacts:
     @property
     def delivery_info(self) -> dict[str, Any]:
         """exchange, routing_key, priority, redelivered."""
-        return self.job.delivery_info
+        return self.delivery.info
 
     @property
     def reply_to(self) -> str | None:

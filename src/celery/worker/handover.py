@@ -54,12 +54,7 @@ class Message:
         self.properties = envelope.properties
         self.content_type = envelope.content_type
         self.content_encoding = envelope.content_encoding
-        self.delivery_info = {
-            "exchange": delivery.exchange,
-            "routing_key": delivery.routing_key,
-            "priority": envelope.properties.get("priority"),
-            "redelivered": delivery.redelivered,
-        }
+        self.delivery_info = delivery.info
         #: Whether it was acknowledged, rejected or given back.
         self.acknowledged = False
 

@@ -38,10 +38,11 @@ from celery.app.context import Context
 from celery.app.following import Place, part_of
 from celery.app.outcome import Disposition, Outcome
 from celery.brokers.base import Delivery, ResultWrite, Settlement, Verdict
-from celery.concurrency.base import Handling, Job
+from celery.concurrency.base import Handling, Job, job_of
 from celery.utils.log import get_logger
 from celery.worker.chording import Chording
 from celery.worker.facts import RequestFacts
+from celery.worker.strategy import headers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from celery.app.task import Task
     from celery.brokers.base import Receiver
     from celery.worker.handover import Message
+    from celery.worker.strategy import Source
 
 logger = get_logger(__name__)
 
@@ -66,7 +68,7 @@ class Request(RequestFacts):
     """A delivery that runs here (API-042). Tasks may bring a subclass (`celery.worker.watching`)."""
 
     __slots__ = (
-        "acks_late", "app", "delivery", "handling", "headers", "hostname", "job", "pid", "settled_start", "started_at",
+        "_source", "acks_late", "app", "delivery", "handling", "hostname", "job", "pid", "settled_start", "started_at",
         "task",
     )  # fmt: skip
 
@@ -75,7 +77,7 @@ class Request(RequestFacts):
         app: Celery,
         hostname: str,
         delivery: Delivery,
-        headers: dict[str, Any],
+        source: Source,
         task: Task[..., Any],
         handling: Handling,
         job: Job,
@@ -83,7 +85,7 @@ class Request(RequestFacts):
         self.app = app
         self.hostname = hostname
         self.delivery = delivery
-        self.headers = headers
+        self._source = source
         self.task = task
         self.handling = handling
         self.job = job
@@ -93,6 +95,13 @@ class Request(RequestFacts):
         self.pid: int | None = None
         #: Verdict.START was given.
         self.settled_start = False
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """Of the message, complete. Read when first asked for: to run a task the worker need not know them."""
+        if not isinstance(self._source, dict):
+            self._source = dict(headers_of(self._source))
+        return self._source
 
     @property
     def acknowledged(self) -> bool:
@@ -203,7 +212,7 @@ class MessageRequest(Request):
         connection_errors: Any = (),
         **_: Any,
     ) -> None:
-        job = Job(0, message.delivery.envelope, message.delivery_info)
+        job = job_of(0, message.delivery)
         handling = Handling(task.name, task.is_async)
         super().__init__(app, hostname, message.delivery, dict(message.headers), task, handling, job)
         self._message = message

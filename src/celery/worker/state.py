@@ -207,12 +207,7 @@ def task_scheduled(delivery: Delivery, headers: Mapping[str, Any], until: float,
         "hostname": hostname,
         "time_start": None,
         "acknowledged": False,
-        "delivery_info": {
-            "exchange": delivery.exchange,
-            "routing_key": delivery.routing_key,
-            "priority": delivery.envelope.properties.get("priority"),
-            "redelivered": delivery.redelivered,
-        },
+        "delivery_info": delivery.info,
         "worker_pid": None,
     }
     scheduled_requests.add(Scheduled(until, info))

@@ -24,20 +24,27 @@ child.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
+from celery.app.task import Task
 from celery.concurrency.base import Handling
 from celery.exceptions import InvalidTaskError, NotRegistered, TaskRevokedError, WorkerLostError
+from celery.wire.envelope import Envelope
+from celery.wire.label import Label, label_of
 from celery.wire.protocol import UnknownMessageError, header_time, read_headers, read_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Container
 
     from celery.app.base import Celery
-    from celery.app.task import Task
     from celery.brokers.base import Delivery
 
+Source = Mapping[str, Any] | Envelope
 
+_NO_LIMITS = (None, None)
 #: What a protocol 1 body has beside metadata.
 _IN_THE_BODY = frozenset({"args", "kwargs", "embed", "callbacks", "errbacks", "chain", "chord", "taskset", "utc"})
 
@@ -53,11 +60,12 @@ class Action(enum.Enum):
     REFUSE = "refuse"
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct):
     """An action, and what it takes."""
 
     action: Action
-    headers: Mapping[str, Any]
+    #: Headers; or the message that has them, which is opened when they are asked for.
+    source: Source
     task: Task[..., Any] | None = None
     handling: Handling | None = None
     #: Unix seconds, for WAIT.
@@ -66,6 +74,11 @@ class Decision(NamedTuple):
     error: Exception | None = None
     #: For people.
     reason: str = ""
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """Complete where they could be read, else as received."""
+        return headers_of(self.source)
 
 
 class Strategy:
@@ -120,40 +133,42 @@ class Strategy:
         envelope = delivery.envelope
         if envelope.content_type not in self.accept:
             return _refusal(envelope.headers, f"content type {envelope.content_type!r} is not in accept_content")
-        headers = read_headers(envelope) or read_task(envelope, self.accept).headers
-        name = headers["task"]
-        task = self.tasks.get(name)
+        label, source = delivery.label, cast("Source", envelope)
+        if label is None:
+            source = headers = read_headers(envelope) or read_task(envelope, self.accept).headers
+            label = label_of(headers)
+        assert label.task is not None
+        task = self.tasks.get(label.task)
         if task is None:
-            return _refusal(headers, f"Received unregistered task of type {name!r}.", NotRegistered(name))
+            error: Exception = NotRegistered(label.task)
+            return _refusal(source, f"Received unregistered task of type {label.task!r}.", error)
         if delivery.lost:
             error = WorkerLostError("the worker that ran it died, after the message had been acknowledged")
-            return Decision(Action.FAIL, headers, task, self._handle(task, headers), error=error)
+            return Decision(Action.FAIL, source, task, self._handle(task, label), error=error)
         if self.delivery_limit and delivery.failures >= self.delivery_limit:
             error = WorkerLostError(
                 f"workers or pool processes died too often while they had it: {delivery.failures} (task_delivery_limit)"
             )
-            return _refusal(headers, str(error), error)._replace(task=task)
-        reason = self._revocation(headers)
+            return Decision(Action.REFUSE, source, task, error=error, reason=str(error))
+        reason = self._revocation(label, source)
         if reason:
-            return Decision(Action.DROP, headers, task, error=TaskRevokedError(reason), reason=reason)
-        expires = header_time(headers, "expires")
-        if expires is not None and expires.timestamp() <= now:
-            return Decision(Action.DROP, headers, task, error=TaskRevokedError("expired"), reason="expired")
-        handling = self._handle(task, headers)
-        eta = header_time(headers, "eta")
-        if eta is not None and eta.timestamp() > now:
-            return Decision(Action.WAIT, headers, task, handling, until=eta.timestamp())
+            return Decision(Action.DROP, source, task, error=TaskRevokedError(reason), reason=reason)
+        if label.expires is not None and _moment(source, "expires") <= now:
+            return Decision(Action.DROP, source, task, error=TaskRevokedError("expired"), reason="expired")
+        handling = self._handle(task, label)
+        if label.eta is not None and (eta := _moment(source, "eta")) > now:
+            return Decision(Action.WAIT, source, task, handling, until=eta)
         counting = delivery.uncounted and task.acks_late and self.delivery_limit
-        return Decision(Action.COUNT if counting else Action.RUN, headers, task, handling)
+        return Decision(Action.COUNT if counting else Action.RUN, source, task, handling)
 
-    def _revocation(self, headers: Mapping[str, Any]) -> str | None:
-        if headers["id"] in self.revoked:
+    def _revocation(self, label: Label, source: Source) -> str | None:
+        if label.id in self.revoked:
             return "revoked"
-        return self.is_revoked(headers) if self.is_revoked is not None else None
+        return self.is_revoked(headers_of(source)) if self.is_revoked is not None else None
 
-    def _handle(self, task: Task[..., Any], headers: Mapping[str, Any]) -> Handling:
+    def _handle(self, task: Task[..., Any], label: Label) -> Handling:
         """Limits: the call's, else the task's, else the worker's (ROUTE-054)."""
-        hard, soft = headers["timelimit"]
+        hard, soft = label.timelimit or _NO_LIMITS
         if hard is None and soft is None:
             known = self._handling.get(task.name)
             if known is None:
@@ -174,8 +189,20 @@ def _first(*values: float | None) -> float | None:
     return next((value for value in values if value), None)
 
 
-def _refusal(headers: Mapping[str, Any], reason: str, error: Exception | None = None) -> Decision:
-    return Decision(Action.REFUSE, headers, error=error, reason=reason)
+def _refusal(source: Source, reason: str, error: Exception | None = None) -> Decision:
+    return Decision(Action.REFUSE, source, error=error, reason=reason)
+
+
+def headers_of(source: Source) -> Mapping[str, Any]:
+    """Headers as they were given, or those of a message, complete."""
+    return source if isinstance(source, Mapping) else read_headers(source) or source.headers
+
+
+def _moment(source: Source, name: str) -> float:
+    """A time in the headers that is there, in unix seconds."""
+    moment = header_time(dict(headers_of(source)), name)
+    assert moment is not None
+    return moment.timestamp()
 
 
 def _as_error(exc: Exception) -> Exception:

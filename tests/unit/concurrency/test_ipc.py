@@ -50,4 +50,4 @@ def test_frames_are_found_in_any_pieces(frames, data):
 def test_a_header_of_a_foreign_type_travels_as_its_repr(value):
     frame = ipc.run_frame([Job(1, Envelope({"odd": value}, b""), {})])
     ((_, (job,)),) = ipc.Frames().feed(frame)
-    assert job.envelope.headers["odd"] in ([1, 2], repr(value))
+    assert job.message.headers["odd"] in ([1, 2], repr(value))

@@ -10,7 +10,7 @@ import json
 import time
 
 from celery.brokers.base import DeadLetter
-from celery.brokers.redis import envelope
+from celery.wire.sealed import UnreadableError, open_text
 
 #: How many a queue keeps; the oldest go first.
 KEPT = 10_000
@@ -35,6 +35,6 @@ def read(value: bytes, queue: str) -> DeadLetter:
     except (ValueError, KeyError, TypeError, AttributeError):
         return DeadLetter(value, queue, "")
     try:
-        return DeadLetter(envelope.decode(raw).envelope, queue, reason, moment)
-    except envelope.UnreadableError:
+        return DeadLetter(open_text(raw).envelope, queue, reason, moment)
+    except UnreadableError:
         return DeadLetter(raw, queue, reason, moment)

@@ -1,7 +1,4 @@
-"""Envelope <-> the JSON object that a Redis message is (wire.md 3.1).
-
-Reading tolerates all that a 5.7 worker executes and more: a missing delivery tag or delivery info is no reason
-to refuse, as we need neither. A missing content type is passed on as None, for the worker to refuse.
+"""Envelope -> the JSON object that a Redis message is (wire.md 3.1). `celery.wire.sealed` reads it.
 
 Two kinds of text exist here: the *envelope* (what lies in a list) and the *record* (what lies in `unacked`):
 `[<envelope>, <exchange>, <routing key>]`. Ours always read `"", <queue>`, so that whoever restores them returns them to
@@ -13,32 +10,17 @@ What changes an envelope (`marked`) uses the standard library's encoder: it is r
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import uuid
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from celery.wire.envelope import Envelope
+from celery.wire.sealed import COUNT_HEADER, UnreadableError, failures
 
-#: How many times a message was handed to a worker that did not settle it.
-COUNT_HEADER = "x-delivery-count"
-
-
-class UnreadableError(ValueError):
-    """The text is not an envelope."""
-
-
-class Message(NamedTuple):
-    """An envelope and what the transport says about it."""
-
-    envelope: Envelope
-    exchange: str
-    routing_key: str
-    redelivered: bool
-    failures: int
+if TYPE_CHECKING:
+    from celery.wire.envelope import Envelope
 
 
 class Record(NamedTuple):
@@ -49,15 +31,6 @@ class Record(NamedTuple):
     routing_key: str
 
 
-class _Wire(msgspec.Struct):
-    body: str
-    content_type: str | None = msgspec.field(name="content-type", default=None)
-    content_encoding: str | None = msgspec.field(name="content-encoding", default=None)
-    headers: dict[str, Any] | None = None
-    properties: dict[str, Any] | None = None
-
-
-_read = msgspec.json.Decoder(_Wire).decode
 _read_record = msgspec.json.Decoder(tuple[msgspec.Raw, str | None, str | None]).decode
 _write = msgspec.json.Encoder().encode
 
@@ -83,53 +56,10 @@ def encode(envelope: Envelope, exchange: str, routing_key: str) -> bytes:
         return json.dumps(wire).encode("ascii")
 
 
-def decode(text: bytes) -> Message:
-    """Read what lies in a list.
-
-    Raises:
-        UnreadableError: saying why.
-    """
-    try:
-        wire = _parse(text)
-        properties = wire.properties or {}
-        if properties.pop("body_encoding", None) == "base64":
-            body = binascii.a2b_base64(wire.body)
-        else:
-            body = wire.body.encode("utf-8", "surrogatepass")
-    except (ValueError, RecursionError) as error:  # msgspec's and binascii's errors are ValueErrors
-        raise UnreadableError(f"not a message: {error}") from error
-    headers = wire.headers or {}
-    properties.pop("delivery_tag", None)
-    info = properties.pop("delivery_info", None)
-    if not isinstance(info, dict):
-        info = {}
-    return Message(
-        Envelope(headers, body, wire.content_type, wire.content_encoding or "utf-8", properties),
-        str(info.get("exchange") or ""),
-        str(info.get("routing_key") or ""),
-        bool(headers.get("redelivered") or info.get("redelivered")),
-        failures(headers),
-    )
-
-
-def failures(headers: dict[str, Any]) -> int:
-    """The delivery count in a header table; 0 when there is none, or nonsense."""
-    count = headers.get(COUNT_HEADER)
-    return count if type(count) is int and count > 0 else 0
-
-
 def uncounted(envelope: Envelope) -> Envelope:
     """The envelope without what `marked` has put into it."""
     headers = {name: value for name, value in envelope.headers.items() if name not in (COUNT_HEADER, "redelivered")}
     return msgspec.structs.replace(envelope, headers=headers)
-
-
-def _parse(text: bytes) -> _Wire:
-    try:
-        return _read(text)
-    except msgspec.DecodeError:
-        # NaN in a header and lone surrogates are what the standard library writes and msgspec does not read.
-        return msgspec.convert(json.loads(text), _Wire)
 
 
 def record(text: bytes, suffix: bytes) -> bytes:
@@ -173,7 +103,7 @@ def marked(text: bytes, *, failed: bool) -> bytes:
         info = properties["delivery_info"] = properties.get("delivery_info") or {}
         headers["redelivered"] = info["redelivered"] = True
         if failed:
-            headers[COUNT_HEADER] = failures(headers) + 1
+            headers[COUNT_HEADER] = failures(headers.get(COUNT_HEADER)) + 1
         return json.dumps(wire).encode("ascii")
     except (ValueError, TypeError, AttributeError, RecursionError):
         return text

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
 from celery.brokers import base
-from celery.brokers.redis import envelope, resp, routing
+from celery.brokers.redis import resp, routing
 from celery.brokers.redis.blocking import Connection
 from celery.brokers.redis.scripts import load
+from celery.wire.sealed import UnreadableError, open_text
 
 if TYPE_CHECKING:
     from celery.brokers.redis.address import Address
@@ -60,8 +61,8 @@ class Inbox(base.Inbox):
             text = self._next(max(remaining, 0.0))
             if text is not None:
                 try:
-                    return envelope.decode(text).envelope
-                except envelope.UnreadableError as error:
+                    return open_text(text).envelope
+                except UnreadableError as error:
                     logger.warning("A message in %r is dropped: %s", self._queue.name, error)
             elif deadline is not None and time.monotonic() >= deadline:
                 return None

@@ -33,6 +33,7 @@ from celery.brokers.redis.scripts import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+from celery.wire.sealed import UnreadableError, open_text
 
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.routing import Routes
@@ -190,8 +191,8 @@ class Leases:
             return b"", []  # an index entry without its record: nothing to restore
         try:
             text, exchange, routing_key = envelope.read_record(record)
-            message = envelope.decode(text)
-        except envelope.UnreadableError as error:
+            message = open_text(text)
+        except UnreadableError as error:
             return dead.write(record, str(error)), [keys.dead("unacked")]
         step = keys.step(message.envelope.properties.get("priority"))
         queues = [routing_key] if not exchange else await self._recipients(exchange, routing_key)

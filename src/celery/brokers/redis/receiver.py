@@ -27,6 +27,7 @@ from celery.brokers.redis.scripts import load
 from celery.brokers.redis.sender import CAPABILITIES
 from celery.brokers.redis.settling import Receipt, ResultStore
 from celery.brokers.redis.subscriptions import Subscriptions, watch
+from celery.wire.sealed import UnreadableError, open_text, read_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -246,7 +247,7 @@ class Receiver(base.Receiver):
                 number += 1
                 try:
                     self._ready.append(_delivery(text, tag, queue))
-                except envelope.UnreadableError as error:
+                except UnreadableError as error:
                     logger.warning("A message in %r cannot be read and goes to %s.dead: %s", queue, queue, error)
                     letter = dead.write(text, str(error))
                     unreadable += (int(Verdict.DEAD), tag, 0, self._keys.dead(queue), letter, dead.KEPT)
@@ -281,7 +282,7 @@ class Receiver(base.Receiver):
         try:
             text, _, queue = envelope.read_record(record)
             delivery = _delivery(text, tag, queue)
-        except envelope.UnreadableError as error:
+        except UnreadableError as error:
             logger.warning("A started task of a dead worker cannot be read: %s", error)
             return
         delivery.lost = True
@@ -292,7 +293,7 @@ class Receiver(base.Receiver):
         """A message came by channel to a Broadcast queue: nothing records it, nothing is to be settled."""
         try:
             delivery = _delivery(text, None, queue)
-        except envelope.UnreadableError as error:
+        except UnreadableError as error:
             logger.warning("A message for %r is dropped: %s", queue, error)
             return
         if len(self._copies) == _MOST_COPIES:
@@ -368,13 +369,13 @@ class Receiver(base.Receiver):
 
 
 def _delivery(text: bytes, tag: str | None, queue: str) -> Delivery:
-    message = envelope.decode(text)
-    return Delivery(
-        envelope=message.envelope,
-        receipt=None if tag is None else Receipt(tag, text),
-        queue=queue,
-        exchange=message.exchange,
-        routing_key=message.routing_key,
-        redelivered=message.redelivered,
-        failures=message.failures,
-    )
+    """What lay in a list, closed where it can be. Raises UnreadableError."""
+    receipt = None if tag is None else Receipt(tag, text)
+    closed = read_label(text)
+    if closed is not None:
+        return Delivery(
+            closed.envelope, receipt, queue, closed.exchange, closed.routing_key, closed.redelivered, closed.failures,
+            label=closed.label, text=text,
+        )  # fmt: skip
+    envelope, exchange, routing_key, redelivered, failures = open_text(text)
+    return Delivery(envelope, receipt, queue, exchange, routing_key, redelivered, failures)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _BACK = (Verdict.RETURN, Verdict.LOST)
 
 
-class Receipt(NamedTuple):
+class Receipt(msgspec.Struct):
     """Our handle of a recorded delivery."""
 
     tag: str
@@ -81,8 +81,7 @@ def plan(
     for pair in zip(batch, postings, strict=True):
         settlement, posting = pair
         # What was started may have its START in this batch, which comes first.
-        only_done = settlement.verdict is Verdict.ACK and not settlement.after_start and not settlement.results
-        if only_done and posting is None:
+        if posting is None and _only_done(settlement):
             if settlement.delivery.receipt is not None:
                 done.append(settlement.delivery)
                 tags.append(settlement.delivery.receipt.tag)
@@ -109,6 +108,14 @@ def plan(
         if receipt is not None and verdict > Verdict.START:
             arguments += _destination(settlement, receipt, keys, visibility_timeout)
     return Plan(arguments, done + [settlement.delivery for settlement, _ in paired])
+
+
+def _only_done(settlement: Settlement) -> bool:
+    return (
+        settlement.verdict is Verdict.ACK
+        and not (settlement.after_start or settlement.results)
+        and not (settlement.parts or settlement.begins or settlement.closes)
+    )
 
 
 def _consequences(

@@ -12,8 +12,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
-from celery.brokers.redis import envelope, routing
+from celery.brokers.redis import routing
 from celery.brokers.redis.scripts import load
+from celery.wire.sealed import UnreadableError, open_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,8 +97,8 @@ class Subscriptions:
 
         def listener(text: bytes) -> None:
             try:
-                message = envelope.decode(text).envelope
-            except envelope.UnreadableError as error:
+                message = open_text(text).envelope
+            except UnreadableError as error:
                 logger.warning("A message for %r is dropped: %s", queue.name, error)
                 return
             try:

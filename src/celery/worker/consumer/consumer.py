@@ -29,7 +29,7 @@ from celery.app.context import Context
 from celery.app.publisher import failover
 from celery.brokers.base import Delivery, Receiver, Settlement, Verdict
 from celery.brokers.url import mask
-from celery.concurrency.base import Job, Lost
+from celery.concurrency.base import Job, Lost, job_of
 from celery.utils.log import get_logger
 from celery.worker import request as requests
 from celery.worker.consumer.orphans import Orphans
@@ -264,7 +264,7 @@ class Consumer:
                 continue
             if decision.action is not Action.RUN:
                 self._handle_other(delivery, decision, now)
-            elif decision.headers["task"] in self.handover:
+            elif decision.task is not None and decision.task.name in self.handover:
                 self.handover.take(delivery, decision)
             elif not self._orphans.adopt(delivery, decision, self.settler):
                 jobs.append(self._reserve(delivery, decision))
@@ -286,17 +286,11 @@ class Consumer:
         assert decision.task is not None
         assert decision.handling is not None
         self._last_job += 1
-        info = {
-            "exchange": delivery.exchange,
-            "routing_key": delivery.routing_key,
-            "priority": delivery.envelope.properties.get("priority"),
-            "redelivered": delivery.redelivered,
-        }
         handling = decision.handling
         limits = (handling.soft_limit, handling.hard_limit) if handling.is_async else None
-        job = Job(self._last_job, delivery.envelope, info, aftermath, limits if limits != (None, None) else None)
+        job = job_of(self._last_job, delivery, aftermath, limits if limits != (None, None) else None)
         make = self.watching.class_of(decision.task.name)
-        request = make(self.app, self.hostname, delivery, dict(decision.headers), decision.task, handling, job)
+        request = make(self.app, self.hostname, delivery, decision.source, decision.task, handling, job)
         self.requests[job.number] = request
         self.worker.state.total[request.type] += 1
         if task_logger.isEnabledFor(20):
@@ -349,7 +343,7 @@ class Consumer:
         # The loop's timers are a little early at times: then it is decided to wait once more.
         now = time.time()
         again = self.strategy.decide(delivery, now)
-        if again.action is Action.RUN and again.headers["task"] in self.handover:
+        if again.action is Action.RUN and again.task is not None and again.task.name in self.handover:
             self.handover.take(delivery, again)
         else:
             self.take_decided(delivery, again, now)
@@ -486,7 +480,7 @@ class Consumer:
         if requeue:
             self._give_back(request, loss)
             return
-        again = Job(job, request.delivery.envelope, request.job.delivery_info, error)
+        again = job_of(job, request.delivery, error)
         request.job = again
         self.pool.submit([(again, request.handling)])
 

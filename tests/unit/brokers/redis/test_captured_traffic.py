@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from celery.brokers.redis.envelope import decode, encode, read_record
+from celery.brokers.redis.envelope import encode, read_record
 from celery.brokers.redis.keys import Keys
 from celery.brokers.redis.routing import Routes
 from celery.brokers.topology import Exchange, Queue
+from celery.wire.sealed import open_text as decode
 
 VECTORS = Path(__file__).parents[3] / "data" / "wire_vectors"
 

@@ -10,17 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery.brokers.redis import dead
-from celery.brokers.redis.envelope import (
-    COUNT_HEADER,
-    UnreadableError,
-    decode,
-    encode,
-    marked,
-    read_record,
-    record,
-    record_suffix,
-)
+from celery.brokers.redis.envelope import encode, marked, read_record, record, record_suffix
 from celery.wire.envelope import Envelope
+from celery.wire.sealed import COUNT_HEADER, UnreadableError
+from celery.wire.sealed import open_text as decode
 
 #: A busy machine is no reason to fail.
 unhurried = settings(deadline=None)

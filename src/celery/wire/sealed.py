@@ -1,0 +1,198 @@
+"""A message as one text, opened only as far as somebody asks (wire.md 3.1).
+
+Where the broker has no format of its own, a message is a JSON object: body, content type and encoding, headers,
+properties. A worker's main process takes its label from it in one pass, which makes no other objects, and hands the
+text to a child as it came; the child opens it.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import msgspec
+
+from celery.wire.envelope import Envelope
+from celery.wire.label import Label
+
+if TYPE_CHECKING:
+    from celery.wire.envelope import Headers
+
+#: How many times a message was handed to a worker that did not settle it.
+COUNT_HEADER = "x-delivery-count"
+
+
+class UnreadableError(ValueError):
+    """The text is not a message."""
+
+
+class Message(NamedTuple):
+    """An envelope, and what the transport says about it."""
+
+    envelope: Envelope
+    exchange: str
+    routing_key: str
+    redelivered: bool
+    failures: int
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """`request.delivery_info` (API-044)."""
+        return {
+            "exchange": self.exchange,
+            "routing_key": self.routing_key,
+            "priority": self.envelope.properties.get("priority"),
+            "redelivered": self.redelivered,
+        }
+
+
+class _Text(msgspec.Struct):
+    body: str
+    content_type: str | None = msgspec.field(name="content-type", default=None)
+    content_encoding: str | None = msgspec.field(name="content-encoding", default=None)
+    headers: dict[str, Any] | None = None
+    properties: dict[str, Any] | None = None
+
+
+class _Headers(Label):
+    redelivered: Any = None
+    count: Any = msgspec.field(name=COUNT_HEADER, default=None)
+
+
+class _Info(msgspec.Struct):
+    exchange: str | None = None
+    routing_key: str | None = None
+    redelivered: Any = None
+
+
+class _Properties(msgspec.Struct):
+    delivery_info: _Info | None = None
+
+
+class _Outside(msgspec.Struct):
+    #: Not even looked at, but for being there.
+    body: msgspec.Raw
+    headers: _Headers
+    content_type: str | None = msgspec.field(name="content-type", default=None)
+    properties: _Properties | None = None
+
+
+_read = msgspec.json.Decoder(_Text).decode
+_read_outside = msgspec.json.Decoder(_Outside).decode
+_NO_INFO = _Info()
+#: Properties that are the transport's own.
+_TRANSPORT = frozenset({"body_encoding", "delivery_info", "delivery_tag"})
+_QUOTE = ord('"')
+
+
+class Sealed:
+    """A closed message. It has what an `Envelope` has, and opens itself for that; whoever holds it need not know.
+
+    Only who asks for the body finds that it is damaged: `UnreadableError`.
+    """
+
+    __slots__ = ("_inside", "content_type", "text")
+
+    def __init__(self, text: bytes, content_type: str | None) -> None:
+        self.text = text
+        self.content_type = content_type
+        self._inside: _Text | None = None
+
+    def _open(self) -> _Text:
+        if self._inside is None:
+            self._inside = _parse(self.text)
+        return self._inside
+
+    @property
+    def headers(self) -> Headers:
+        return self._open().headers or {}
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        own = self._open().properties or {}
+        return {name: value for name, value in own.items() if name not in _TRANSPORT}
+
+    @property
+    def body(self) -> bytes:
+        return open_text(self.text).envelope.body
+
+    @property
+    def content_encoding(self) -> str | None:
+        return self._open().content_encoding or "utf-8"
+
+
+class Labelled(msgspec.Struct):
+    """What can be said of a message from outside."""
+
+    envelope: Envelope
+    label: Label
+    exchange: str
+    routing_key: str
+    redelivered: bool
+    failures: int
+
+
+def read_label(text: bytes) -> Labelled | None:
+    """Read the label; None when that takes opening the message."""
+    try:
+        outside = _read_outside(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    headers = outside.headers
+    if not headers.task or not headers.id or memoryview(outside.body)[0] != _QUOTE:
+        return None
+    info = (outside.properties and outside.properties.delivery_info) or _NO_INFO
+    return Labelled(
+        cast("Envelope", Sealed(text, outside.content_type)),
+        headers,
+        info.exchange or "",
+        info.routing_key or "",
+        bool(headers.redelivered or info.redelivered),
+        failures(headers.count),
+    )
+
+
+def open_text(text: bytes) -> Message:
+    """Read a message.
+
+    Tolerates all that a 5.7 worker executes and more: a missing delivery tag or delivery info is no reason to refuse,
+    as we need neither. A missing content type is passed on as None, for the worker to refuse.
+
+    Raises:
+        UnreadableError: saying why.
+    """
+    try:
+        read = _parse(text)
+        properties = read.properties or {}
+        if properties.pop("body_encoding", None) == "base64":
+            body = binascii.a2b_base64(read.body)
+        else:
+            body = read.body.encode("utf-8", "surrogatepass")
+    except (ValueError, RecursionError) as error:  # msgspec's and binascii's errors are ValueErrors
+        raise UnreadableError(f"not a message: {error}") from error
+    headers = read.headers or {}
+    properties.pop("delivery_tag", None)
+    info = properties.pop("delivery_info", None)
+    if not isinstance(info, dict):
+        info = {}
+    return Message(
+        Envelope(headers, body, read.content_type, read.content_encoding or "utf-8", properties),
+        str(info.get("exchange") or ""),
+        str(info.get("routing_key") or ""),
+        bool(headers.get("redelivered") or info.get("redelivered")),
+        failures(headers.get(COUNT_HEADER)),
+    )
+
+
+def failures(count: Any) -> int:
+    """The value of `COUNT_HEADER`; 0 when there is none, or nonsense."""
+    return count if type(count) is int and count > 0 else 0
+
+
+def _parse(text: bytes) -> _Text:
+    try:
+        return _read(text)
+    except msgspec.DecodeError:
+        # NaN in a header and lone surrogates are what the standard library writes and msgspec does not read.
+        return msgspec.convert(json.loads(text), _Text)
