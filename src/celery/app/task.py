@@ -664,6 +664,22 @@ class Task(Generic[P, R]):
 
     # -- inside the body
 
+    def replace(self, sig: Signature[Any]) -> Any:
+        """Have another signature run in place of this task: same id, same place in workflows (CANVAS-070..072).
+
+        Returns:
+            In eager mode the replacement's value, which is to be returned.
+
+        Raises:
+            Ignore: sent; let it out of the body.
+            ImproperlyConfigured: the signature is part of a chord, or an empty chain.
+        """
+        return self._get_app()._load("celery.canvas.replacing:replace")(self, sig)
+
+    def add_to_chord(self, sig: Signature[Any], lazy: bool = False) -> Any:
+        """Send another member of the header that this task is in (CANVAS-073); its result, or itself when `lazy`."""
+        return self._get_app()._load("celery.canvas.replacing:add_to_chord")(self, sig, lazy)
+
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
     ) -> None:
@@ -714,7 +730,7 @@ class Task(Generic[P, R]):
         """Called by `replace` with the replacement."""
         if self.request.is_eager:
             return sig.apply().get()
-        sig.delay()
+        sig.apply_async(producer=self.request.outbox)
         raise Ignore("Replaced by new task")
 
     def start_strategy(self, app: Celery, consumer: Any, **kwargs: Any) -> Any:

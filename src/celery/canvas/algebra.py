@@ -18,8 +18,8 @@ Operands are cloned; the right one becomes part of the result as it is. `chain(x
 and a chain with nothing but a group in it is that group.
 
 A chain that is run is first *laid out* flat, as steps that follow each other: chains inside it are spliced in, what is
-empty is left out, a group that something follows is the header of a chord, and of a chord's body that is a chain all but
-the first step are steps after the chord. What follows a chord travels with its body.
+empty is left out, a group that something follows is the header of a chord, and of a body that is a chain all but the
+first step come after the chord. What follows a chord travels with its body.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def members_of(sig: Mapping[str, Any]) -> Any:
         return kwargs["tasks"]
     header = kwargs["header"]
     return members_of(header) if isinstance(header, Mapping) else header
+
+
+def header_of(sig: Sig) -> Any:
+    """What a group or a chain is as a header: its members; but a group with options stays one, to keep them."""
+    return sig if kind_of(sig) == GROUP and sig.options else members_of(sig)
 
 
 def size_known(members: Any) -> bool:
@@ -140,7 +145,7 @@ def _append(steps: list[Sig], step: Sig) -> None:
     if last == CHORD and kind != CHORD:
         _follow_body(steps[-1], step)
     elif last == GROUP and kind != GROUP:
-        chord = make_chord(members_of(steps[-1]), step, app=steps[-1]._app)
+        chord = make_chord(header_of(steps[-1]), step, app=steps[-1]._app)
         steps.pop()
         if steps and kind_of(steps[-1]) == CHORD:
             _follow_body(steps[-1], chord)
@@ -184,7 +189,7 @@ def _unchanged(left: Sig, _right: Sig) -> Sig:
 
 
 def _as_header(left: Sig, right: Sig) -> Sig:
-    return make_chord(members_of(left.clone()), right, app=left._app)
+    return make_chord(header_of(left.clone()), right, app=left._app)
 
 
 def _after_body(left: Sig, right: Sig) -> Sig:
@@ -242,11 +247,23 @@ def _opened(chord: Sig, app: Any) -> Iterator[Sig]:
 
 def _with_body(chord: Sig, body: Sig) -> Sig:
     kwargs = {**chord.kwargs, "body": body}
-    return type(chord).from_dict({**chord, "kwargs": kwargs, "options": dict(chord.options)}, app=chord._app)
+    fields = {**chord, "kwargs": kwargs, "options": dict(chord.options)}
+    return Signature.from_dict(fields, app=chord._app)
 
 
 #: Options of a chain that are not those of its first step.
 _OF_WHOLE_CHAIN = frozenset(("task_id", "link", "link_error", "group_id", "group_index", "chord", "chain"))
+
+
+def ends_in_group(sig: Mapping[str, Any]) -> bool:
+    """Whether what it comes to is the values of a group."""
+    kind = kind_of(sig)
+    if kind == CHAIN:
+        steps = laid_out(members_of(sig))
+        return bool(steps) and ends_in_group(steps[-1])
+    if kind == CHORD:
+        return bool(sig["kwargs"].get("body")) and ends_in_group(sig["kwargs"]["body"])
+    return kind == GROUP
 
 
 def completions(sig: Mapping[str, Any]) -> int:

@@ -7,18 +7,16 @@ reverse order, so that whoever runs a step takes the next one from the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from celery.canvas.algebra import CHORD, GROUP, fold, kind_of, laid_out, link_steps
+from celery.canvas.algebra import fold, laid_out, link_steps
 from celery.canvas.composed import Composed, as_signature, cloned
-from celery.canvas.shown import short_repr
-from celery.canvas.signature import Signature, as_list
+from celery.canvas.signature import Signature
 from celery.utils.functional import is_list
+from celery.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
-    from celery import result
+    from collections.abc import Iterable, Mapping
 
 R = TypeVar("R")
 Sig = Signature[Any]
@@ -113,9 +111,7 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
 
         return await asyncio.to_thread(self.apply_async, *args, **kwargs)
 
-    def run(
-        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
+    def run(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Send it, eager mode or not."""
         steps, result, options = self._ready(options)
         if not steps:
@@ -150,8 +146,7 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
         """Run all steps here, each with the value of the one before (CANVAS-074)."""
-        from_eager = self.app._load("celery.canvas.eager:apply_chain")
-        return from_eager(self, args, kwargs, options)
+        return symbol_by_name("celery.canvas.eager:apply_chain")(self, args, kwargs, options)
 
     # -- other
 
@@ -163,13 +158,10 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Mark every step, and what it is linked to (API-078)."""
-        stamp = self.app._load("celery.canvas.stamping:stamp_chain")
-        return stamp(self, visitor, append_stamps, headers)
+        return symbol_by_name("celery.canvas.stamping:stamp_chain")(self, visitor, append_stamps, headers)
 
     def __repr__(self) -> str:
-        if not self.tasks:
-            return f"<{type(self).__name__}@{id(self):#x}: empty>"
-        return short_repr([step.reprcall() if kind_of(step) not in (GROUP, CHORD) else repr(step) for step in self.tasks])
+        return cast(str, symbol_by_name("celery.canvas.shown:show_chain")(self))
 
 
 class chain(_chain[R]):  # noqa: N801 - the documented name

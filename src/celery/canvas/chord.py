@@ -4,9 +4,9 @@ Who counts is the result store (`celery.backends.chords`); every message of a he
 worker whose part is the last one can send it. The number of parts is written down just before the last message of the
 header leaves: without it nobody can think the header complete.
 
-What is set on a chord, or given to `apply_async`, is for both its header and its body, except what says when (countdown,
-eta), which is for the header, and what comes after (link, link_error, chain) or says where the chord is in something
-greater (group, an outer chord), which is for the body.
+What is set on a chord, or given to `apply_async`, is for both its header and its body, except what says when
+(countdown, eta), which is for the header, and what comes after (link, link_error, chain) or says where the chord is in
+something greater (group, an outer chord), which is for the body.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from celery import _state, exceptions
 from celery.app.outcome import Outbox
 from celery.brokers.base import ChordStart
-from celery.canvas.algebra import CHAIN, CHORD, GROUP, completions, kind_of, size_known
+from celery.canvas.algebra import CHAIN, GROUP, completions, header_of, kind_of, size_known
 from celery.canvas.composed import Composed, as_signature, cloned
-from celery.canvas.group import Drawn, Placed, group, members_from
+from celery.canvas.group import Placed, group, members_from
 from celery.canvas.sending import send_members
 from celery.canvas.signature import Signature, as_list
-from celery.utils.functional import is_list
+from celery.utils.imports import symbol_by_name
 from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
-    from celery import result
     from celery.app.base import Celery
 
 R = TypeVar("R")
@@ -67,7 +66,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         super().__init__(task, args, fields, subtask_type="chord", app=app, **options)
 
     def _read_members(self) -> None:
-        fields, header, body = self.kwargs, self.kwargs.get("header") or (), self.kwargs.get("body")
+        fields, header, body = self.kwargs, self.kwargs.get("header", []), self.kwargs.get("body")
         fields.setdefault("kwargs", {})
         fields["header"] = as_signature(header, self._app) if isinstance(header, Mapping) else self._read(header)
         fields["body"] = None if body is None else as_signature(body, self._app)
@@ -124,7 +123,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         group_id = group_id or (header.id if body.options.get("chord") is None else None)
         frozen = body.freeze(_id or self.options.get("task_id"), group_id, chord, root_id, None, group_index)
         self.options["task_id"] = body.id
-        _eldest(frozen).parent = header_result
+        frozen.parent = header_result
         return frozen
 
     _freeze = freeze
@@ -209,7 +208,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         begin = _Beginning(app, gid, members, body, producer, polling)
         of_members |= {"chord": body, "add_to_parent": False}
         send_members(app, members, before_last=begin, producer=producer, **of_members)
-        _eldest(result).parent = app.GroupResult(gid, members.results)
+        result.parent = app.GroupResult(gid, members.results)
         if not members.size:  # nothing to wait for: the body runs at once (CANVAS-048)
             now = {name: options[name] for name in ("root_id", "parent_id", *_OF_HEADER) if name in options}
             body.apply_async(([],), **now)
@@ -247,8 +246,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         **options: Any,
     ) -> Any:
         """Run the header, then the body, here (CANVAS-075)."""
-        apply_chord = self.app._load("celery.canvas.eager:apply_chord")
-        return apply_chord(self, args, kwargs, propagate, body, options)
+        return symbol_by_name("celery.canvas.eager:apply_chord")(self, args, kwargs, propagate, body, options)
 
     # -- links
 
@@ -284,12 +282,10 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Mark header, body, and what they are linked to (API-078)."""
-        stamp = self.app._load("celery.canvas.stamping:stamp_chord")
-        return stamp(self, visitor, append_stamps, headers)
+        return symbol_by_name("celery.canvas.stamping:stamp_chord")(self, visitor, append_stamps, headers)
 
     def __repr__(self) -> str:
-        shown = self.app._load("celery.canvas.shown:show_chord")
-        return cast(str, shown(self))
+        return cast(str, symbol_by_name("celery.canvas.shown:show_chord")(self.tasks, self.body))
 
 
 chord = _chord
@@ -328,9 +324,7 @@ class _Beginning:
 def header_from(given: Any, app: Any) -> Any:
     """The header of a chord, in every form it may be given in (CANVAS-047)."""
     if isinstance(given, Mapping) and kind_of(given) in (CHAIN, GROUP):
-        if kind_of(given) == GROUP and given.get("options"):
-            return as_signature(given, app)
-        return given["kwargs"]["tasks"]
+        return header_of(as_signature(given, app))
     return members_from(given, app)
 
 
@@ -347,9 +341,3 @@ def followed(body: Sig, rest: Iterable[Any]) -> Sig:
     if steps:
         body.options["chain"] = [*steps, *as_list(body.options.get("chain"))]
     return body
-
-
-def _eldest(result: Any) -> Any:
-    while result.parent is not None:
-        result = result.parent
-    return result

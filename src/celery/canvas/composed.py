@@ -31,10 +31,12 @@ class Composed(Signature[R]):
 
     def _read_members(self) -> None:
         """Make signatures of what is in `kwargs`."""
-        self.kwargs["tasks"] = self._read(self.kwargs.get("tasks") or ())
+        self.kwargs["tasks"] = self._read(self.kwargs.get("tasks", []))
 
     def _read(self, members: Any) -> Any:
-        return [as_signature(member, self._app) for member in members] if size_known(members) else members
+        if not size_known(members):
+            return members
+        return type(members)(as_signature(member, self._app) for member in members)
 
     @property
     def tasks(self) -> Any:
@@ -50,9 +52,7 @@ class Composed(Signature[R]):
             return first.app if isinstance(first, Signature) else _state.get_current_app()
         return self._app
 
-    def clone(
-        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any
-    ) -> Self:
+    def clone(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any) -> Self:
         """A copy, its members copied too; these arguments and options merged in (CANVAS-006)."""
         copied = super().clone(args, kwargs, **opts)
         copied._clone_members()
@@ -75,4 +75,4 @@ def as_signature(value: Any, app: Celery | None) -> Sig:
 
 def cloned(members: Any) -> Any:
     """Copies of members; a generator is not touched."""
-    return [member.clone() for member in members] if size_known(members) else members
+    return type(members)(member.clone() for member in members) if size_known(members) else members

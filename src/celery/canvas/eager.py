@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import states
 from celery.canvas.algebra import kind_of, laid_out, link_steps
@@ -11,6 +10,9 @@ from celery.canvas.composed import as_signature, cloned
 from celery.canvas.group import flat
 from celery.result import EagerResult, GroupResult, allow_join_result
 from celery.utils.uniqueid import uuid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Options that mean nothing to a task that runs here, or are a workflow's own.
 _NOT_FOR_TASKS = frozenset(("task_id", "link", "link_error", "chain", "chord", "group_id", "group_index", "producer"))

@@ -9,7 +9,7 @@ them once; asking such a group for its members before it was sent (`tasks`, `len
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from celery import _state
@@ -18,6 +18,7 @@ from celery.canvas.composed import Composed, as_signature
 from celery.canvas.sending import send_members
 from celery.canvas.signature import Signature, as_list
 from celery.utils.functional import is_list
+from celery.utils.imports import symbol_by_name
 from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class group(Composed[R]):  # noqa: N801 - the documented name
 
     def __init__(self, *tasks: Any, **options: Any) -> None:
         app = options.pop("app", None)
-        members = members_from(tasks[0] if len(tasks) == 1 else tasks, app)
+        members: Any = members_from(tasks[0] if len(tasks) == 1 else tasks, app)
         super().__init__("celery.group", (), {"tasks": members}, subtask_type="group", app=app, **options)
 
     def __len__(self) -> int:
@@ -150,8 +151,7 @@ class group(Composed[R]):  # noqa: N801 - the documented name
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
         """Run all members here, one after the other (CANVAS-075)."""
-        apply_group = self.app._load("celery.canvas.eager:apply_group")
-        return apply_group(self, args, kwargs, options)
+        return symbol_by_name("celery.canvas.eager:apply_group")(self, args, kwargs, options)
 
     # -- links and options of members
 
@@ -170,7 +170,7 @@ class group(Composed[R]):  # noqa: N801 - the documented name
         return tuple(member.link_error(errback) for member in self._kept() for errback in copied)
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group[R]:
-        """Have members begin later and later: countdowns of `start`, `start + step`, ... seconds; again after `stop`."""
+        """Have members begin later and later: countdowns of `start`, `start + step`, ... seconds; anew at `stop`."""
         countdown = start
         for member in self._kept():
             member.set(countdown=countdown)
@@ -179,21 +179,19 @@ class group(Composed[R]):  # noqa: N801 - the documented name
                 countdown = start
         return self
 
-    def _kept(self) -> list[Sig]:
+    def _kept(self) -> Sequence[Sig]:
         if not size_known(self.tasks):
             self.kwargs["tasks"] = list(self.tasks)
-        return cast("list[Sig]", self.tasks)
+        return cast("Sequence[Sig]", self.tasks)
 
     # -- other
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Mark every member, and what it is linked to (API-078)."""
-        stamp = self.app._load("celery.canvas.stamping:stamp_group")
-        return stamp(self, visitor, append_stamps, headers)
+        return symbol_by_name("celery.canvas.stamping:stamp_group")(self, visitor, append_stamps, headers)
 
     def __repr__(self) -> str:
-        shown = self.app._load("celery.canvas.shown:show_group")
-        return cast(str, shown(self))
+        return cast(str, symbol_by_name("celery.canvas.shown:show_group")(self))
 
 
 class Drawn:
@@ -282,7 +280,10 @@ def members_from(given: Any, app: Any) -> Any:
     if isinstance(given, Mapping):
         return given["kwargs"]["tasks"] if kind_of(given) == GROUP else [as_signature(given, app)]
     if is_list(given) and (isinstance(given, (list, tuple)) or hasattr(given, "__len__")):
-        return given if isinstance(given, Drawn) else [as_signature(member, app) for member in given]
+        if isinstance(given, Drawn):
+            return given
+        members = [as_signature(member, app) for member in given]
+        return tuple(members) if isinstance(given, tuple) else members
     if isinstance(given, Iterable) and not isinstance(given, str):
         return Drawn(given, app)
     return [as_signature(given, app)]

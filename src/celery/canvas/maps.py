@@ -6,7 +6,6 @@ group of xstarmaps over slices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -14,6 +13,8 @@ from celery.canvas.group import group
 from celery.canvas.signature import Signature, maybe_signature, signature
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from celery import result
     from celery.app.base import Celery
 
@@ -44,8 +45,8 @@ class _basemap(Signature[list[Any]]):  # noqa: N801 - the documented name
 
     def apply_async(
         self,
-        args: Iterable[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
+        args: Iterable[Any] | None = None,  # noqa: ARG002 - it is immutable
+        kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002 - it is immutable
         route_name: str | None = None,
         **options: Any,
     ) -> result.AsyncResult[list[Any]]:

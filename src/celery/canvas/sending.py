@@ -6,12 +6,11 @@ all messages are made before the first one leaves, but those of a generator, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from celery.app.outcome import Outbox
-
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from celery.app.base import Celery
     from celery.canvas.group import Placed
     from celery.canvas.signature import Signature

@@ -304,9 +304,7 @@ class Signature(dict[str, Any], Generic[R]):
 
     # -- copies
 
-    def clone(
-        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any
-    ) -> Self:
+    def clone(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any) -> Self:
         """A copy with these arguments and options merged in (CANVAS-006)."""
         args, kwargs, options = self._merge(args, kwargs, opts)
         fields = {**self, "args": args, "kwargs": kwargs, "options": deepcopy(options)}
