@@ -313,10 +313,12 @@ class _Beginning:
             # The body gets the values in the shape of the header.
             app.GroupResult(self._group_id, results).save(backend)
         start = ChordStart(self._group_id, self._members.size)
+        outbox = self._producer if isinstance(self._producer, Outbox) else None
         if backend.chords is None:
-            backend.apply_chord((self._group_id, results), self._body, **self._polling)
-        elif isinstance(self._producer, Outbox):
-            self._producer.begin(start)
+            polling = self._polling if outbox is None else {**self._polling, "producer": outbox}
+            backend.apply_chord((self._group_id, results), self._body, **polling)
+        elif outbox is not None:
+            outbox.begin(start)
         else:
             backend.chords.begin([start])
 

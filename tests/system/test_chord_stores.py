@@ -1,0 +1,84 @@
+"""Chords on stores that do not count as ours do: by polling, and by the documented hooks of third parties."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from harness import Stage, wait_until
+
+from celery import chain, chord, group, signature
+from celery.exceptions import ChordError
+
+STORES = ["database", "shelf:Shelf", "shelf:CountingShelf"]
+counting_only = pytest.mark.parametrize("stage", ["shelf:CountingShelf"], indirect=True)
+
+
+@pytest.fixture(params=STORES)
+def stage(request, tmp_path, monkeypatch):
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setenv("SHELF", str(folder))
+    store = f"db+sqlite:///{tmp_path / 'results.sqlite'}" if request.param == "database" else request.param
+    stage = Stage("sqlite", f"sqlite:///{tmp_path / 'broker.sqlite'}", store, tmp_path, result_chord_retry_interval=0.2)
+    stage.worker()
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def task(stage):
+    """Signatures of the project's tasks."""
+
+    def sign(name, *args):
+        return signature(f"project.{name}", args, app=stage.app)
+
+    return sign
+
+
+def test_a_chord_gives_the_values_of_its_header_in_order(stage, task):
+    """CANVAS-046, CANVAS-051."""
+    result = chord([task("add", number, 1) for number in range(20)], task("echo")).apply_async()
+    assert result.get(timeout=20) == list(range(1, 21))
+    assert result.parent.get(timeout=5) == list(range(1, 21))
+
+
+def test_a_chord_of_groups_and_chains_counts_all_of_them(stage, task):
+    """CANVAS-053."""
+    header = [
+        task("add", 1, 1),
+        chain(task("add", 1, 2), task("add", 1)),
+        group(task("add", 5, 0), task("add", 6, 0)),
+        chord([task("add", 1, 1), task("add", 2, 2)], task("echo")),
+    ]
+    result = chord(header, task("echo")).apply_async()
+    assert result.get(timeout=20) == [2, 4, 5, 6, [2, 4]]
+
+
+def test_a_chord_fails_when_a_member_does(stage, task):
+    """CANVAS-056, CANVAS-057: the body never runs, and what comes after it fails too."""
+    key = stage.key()
+    bad = task("fail", "hdr")
+    result = (chord([task("add", 1, 1), bad], task("record", key)) | task("record", key)).apply_async()
+    for failed in (result, result.parent):
+        error = failed.get(timeout=20, propagate=False)
+        assert isinstance(error, ChordError)
+        assert re.fullmatch(r"Dependency [-0-9a-f]{36} raised ValueError\('hdr'\)", str(error))
+    assert stage.ledger.counts("ran")[key] == 0
+
+
+def test_a_chord_whose_body_is_a_chain_goes_on(stage, task):
+    result = chord([task("add", 1, 1), task("add", 2, 2)], chain(task("echo"), task("echo"))).apply_async()
+    assert result.get(timeout=20) == [2, 4]
+
+
+@counting_only
+def test_a_counting_store_is_left_clean(stage, task):
+    result = chord([task("add", 1, 1), task("add", 2, 2)], task("echo")).apply_async()
+    assert result.get(timeout=20) == [2, 4]
+    kept = stage.folder / "shelf"
+
+    def of_chords():
+        return [file.name for file in kept.iterdir() if "chord-unlock" in file.name or "taskset" in file.name]
+
+    wait_until(lambda: not of_chords(), of_chords)
