@@ -40,6 +40,17 @@ class Receipt(NamedTuple):
     id: int
 
 
+class Claim(NamedTuple):
+    """What one look at the file has found."""
+
+    #: Named by the queue of the store.
+    deliveries: Sequence[Delivery]
+    #: Private queue and message; deleted from the file.
+    mail: Sequence[tuple[str, Envelope]]
+    #: When the next delayed message is due (unix seconds).
+    next_due: float | None
+
+
 class Leases:
     """What one receiver holds.
 
@@ -81,24 +92,24 @@ class Leases:
         """Renew the queue no more."""
         self._expiring.pop(queue, None)
 
-    def claim(self, queues: Sequence[str], limit: int) -> tuple[list[Delivery], float | None]:
-        """Take up to `limit` of what waits in the queues, the first queue first.
-
-        Returns:
-            Deliveries named by the queue of the store, and when the next delayed message is due (unix seconds).
-        """
+    def claim(self, queues: Sequence[str], limit: int, private: Sequence[str] = ()) -> Claim:
+        """Take up to `limit` of what waits in the queues, the first queue first, and what has come to private ones."""
         with self.store.reading() as db:
             due = messages.next_due(db)
-            if (due is None or due > time.time()) and not messages.any_waiting(db, queues):
-                return [], due
+            ripe = due is not None and due <= time.time()
+            if not ripe and not messages.any_waiting(db, [*queues, *private]):
+                return Claim((), (), due)
         taken: list[Delivery] = []
         with self.store.writing() as db:
-            messages.wake(db, time.time())
+            if ripe:
+                messages.wake(db, time.time())
+                due = messages.next_due(db)
             for queue in queues:
                 if len(taken) < limit:
                     taken += self._hold(db, queue, limit - len(taken))
-            due = messages.next_due(db)
-        return taken, due
+            mail = [(queue, row[-1]) for queue in private for row in messages.take(db, queue, PRIVATE_BATCH)]
+        envelopes = [(queue, messages.read(blob)) for queue, blob in mail]
+        return Claim(taken, [(queue, envelope) for queue, envelope in envelopes if envelope is not None], due)
 
     def _hold(self, db: sqlite3.Connection, queue: str, limit: int) -> list[Delivery]:
         held, unreadable = [], []
@@ -118,30 +129,24 @@ class Leases:
             messages.refuse(db, unreadable)
         return held
 
-    def take_private(self, queues: Sequence[str]) -> list[tuple[str, Envelope]]:
-        """Read and delete what has come to private queues (queue, message)."""
-        with self.store.reading() as db:
-            if not messages.any_waiting(db, queues):
-                return []
-        with self.store.writing() as db:
-            rows = [(queue, row) for queue in queues for row in messages.take(db, queue, PRIVATE_BATCH)]
-        envelopes = ((queue, messages.read(row[-1])) for queue, row in rows)
-        return [(queue, envelope) for queue, envelope in envelopes if envelope is not None]
-
     def settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
         """Apply settlements in one transaction; the deliveries that were no longer ours."""
         sent = waits = stored = 0
         with self.store.writing() as db:
             ours, refused = self._sort(db, batch)
-            follow = [publish for item in ours for publish in item.follow]
+            counted = None if self.backend is None else chords.Settling(db, ours, self.backend.chords.terms)
+            applied = ours if counted is None else counted.begin()
+            follow = [publish for item in applied for publish in item.follow]
             if follow:
                 sent = messages.insert(db, self._routes, follow)
-            stored = self._store_results(db, ours)
-            waits = self._apply(db, ours)
+            stored = self._store_results(db, applied)
+            waits = self._apply(db, ours if counted is None else counted.count())
         if sent or waits:
             self._messages.ring()
         if stored:
             self._results.ring()
+        if counted is not None:
+            counted.tell()
         return refused
 
     def _sort(self, db: sqlite3.Connection, batch: Sequence[Settlement]) -> tuple[list[Settlement], list[Delivery]]:

@@ -2,7 +2,8 @@
 
 Every call of SQLite runs on one thread of the receiver's own, so that the loop never waits for a disk or a lock; a
 batch crosses to it and back once. `receive` looks, and if there is nothing waits for one of four to wake it: the bell,
-the moment when the next delayed message is due, the tick of the house-keeping, or a failure.
+the moment when the next delayed message is due, the tick of the house-keeping, or a failure. Each look brings the mail
+of private queues too; only while `receive` is not waiting is that looked for by itself, and not after every ring.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from celery.brokers.base import Capabilities, Delivery, Settlement
+    from celery.brokers.sqlite.leases import Claim
     from celery.brokers.topology import Queue
     from celery.wire.envelope import Envelope
 
 _T = TypeVar("_T")
-#: Seconds of deafness after a ring: bounds what a flood of messages costs, and delays no first one.
-_DEAF = 0.002
+#: Seconds of deafness after a ring that `receive` was not waiting for: bounds what a flood costs a busy worker.
+_DEAF = 0.01
 
 
 class Receiver(base.Receiver):
@@ -46,6 +48,7 @@ class Receiver(base.Receiver):
     """
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
+    counts_chords = True
 
     def __init__(self, url: str, options: Mapping[str, Any], *, node: str) -> None:
         self._leases = Leases(Store(url, options), node)
@@ -54,12 +57,16 @@ class Receiver(base.Receiver):
         self._queues: deque[str] = deque()
         self._listeners: dict[str, Callable[[Envelope], None]] = {}
         self._taken: deque[Delivery] = deque()
-        self._claiming: asyncio.Future[tuple[list[Delivery], float | None]] | None = None
-        self._next_due: float | None = None
-        self._stirred = asyncio.Event()
+        self._claiming: asyncio.Future[Claim] | None = None
+        #: There may be something that the last look has not seen.
+        self._unseen = True
+        #: Wakes `receive`: to look, for what was taken, for a failure.
+        self._news = asyncio.Event()
+        self._waiting = False
         self._mail = asyncio.Event()
         self._failure: BaseException | None = None
         self._due: asyncio.TimerHandle | None = None
+        self._listening = False
         self._undeafen: asyncio.TimerHandle | None = None
         self._duties: list[asyncio.Task[None]] = []
         self._thread: CallThread | None = None
@@ -77,7 +84,7 @@ class Receiver(base.Receiver):
         self._thread = CallThread("celery-sqlite", asyncio.get_running_loop())
         await self._call(self._leases.enter)
         self._hearing = Hearing(self._path + MESSAGES)
-        self._listen_to_bell()
+        self._listen()
         self._duties = [
             asyncio.create_task(self._watch(self._keep_house()), name="celery-sqlite-house"),
             asyncio.create_task(self._watch(self._read_mail()), name="celery-sqlite-mail"),
@@ -88,7 +95,7 @@ class Receiver(base.Receiver):
         await self._call(self._leases.declare, queue)
         if queue.name not in self._queues:
             self._queues.append(queue.name)
-        self._stirred.set()
+        self._stir()
 
     async def cancel(self, queue: str) -> None:
         """Take no more from the queue."""
@@ -103,29 +110,40 @@ class Receiver(base.Receiver):
         """Wait for messages; up to `limit` of what there is."""
         while not self._taken:
             self._raise_failure()
-            # Not awaited itself: it goes on when this call is cancelled, and the next one finds what it took.
-            await asyncio.wait([self._claiming or self._claim(limit)])
-            if not self._taken:
-                self._wake_when_due()
-                await self._stirred.wait()
+            # The claim goes on when this call is cancelled, and the next call finds what it took.
+            if self._unseen and self._claiming is None:
+                self._claim(limit)
+            self._news.clear()
+            self._waiting = True
+            self._listen()
+            try:
+                await self._news.wait()
+            finally:
+                self._waiting = False
         return [self._taken.popleft() for _ in range(min(limit, len(self._taken)))]
 
-    def _claim(self, limit: int) -> asyncio.Future[Any]:
+    def _claim(self, limit: int) -> None:
         queues = list(self._queues)
         self._queues.rotate(-1)
-        self._stirred.clear()  # here, as what stirs after the look of a claim calls for another one
-        self._claiming = self._call(self._leases.claim, queues, limit)
+        self._unseen = False
+        self._claiming = self._call(self._leases.claim, queues, limit, list(self._listeners))
         self._claiming.add_done_callback(self._claimed)
-        return self._claiming
 
-    def _claimed(self, claiming: asyncio.Future[tuple[list[Delivery], float | None]]) -> None:
+    def _claimed(self, claiming: asyncio.Future[Claim]) -> None:
         self._claiming = None
         error = claiming.exception()
         if error is not None:
             self._fail(error)
             return
-        deliveries, self._next_due = claiming.result()
-        self._taken.extend(deliveries)
+        claim = claiming.result()
+        if claim.deliveries:
+            self._unseen = True
+        self._taken.extend(claim.deliveries)
+        if claim.mail:  # there may be more than one look takes
+            self._hand_out(claim.mail)
+            self._mail.set()
+        self._wake_when_due(claim.next_due)
+        self._news.set()
 
     async def settle(self, batch: Sequence[Settlement]) -> list[Delivery]:
         """Apply settlements, all in one transaction; the deliveries that were no longer ours."""
@@ -148,10 +166,11 @@ class Receiver(base.Receiver):
             duty.cancel()
         await asyncio.gather(*self._duties, return_exceptions=True)
         self._duties = []
-        if self._hearing is not None:
-            if (file := self._hearing.fileno()) is not None:
+        hearing, self._hearing = self._hearing, None
+        if hearing is not None:
+            if (file := hearing.fileno()) is not None:
                 asyncio.get_running_loop().remove_reader(file)
-            self._hearing.close()
+            hearing.close()
         if thread is not None:
             # A claim still on its way is ahead of this in the thread's queue.
             with contextlib.suppress(exceptions.OperationalError, exceptions.ImproperlyConfigured):
@@ -165,40 +184,48 @@ class Receiver(base.Receiver):
 
     # -- waking up
 
-    def _listen_to_bell(self) -> None:
+    def _listen(self) -> None:
         """Be called when the bell rings, or every so often where it cannot be heard."""
-        assert self._hearing is not None
+        if self._listening or self._hearing is None:
+            return
+        self._listening = True
+        if self._undeafen is not None:
+            self._undeafen.cancel()
+            self._undeafen = None
         file = self._hearing.fileno()
         loop = asyncio.get_running_loop()
         if file is not None:
             loop.add_reader(file, self._ring)
         else:
-            self._undeafen = loop.call_later(self._hearing.interval, self._ring)
+            loop.call_later(self._hearing.interval, self._ring)
 
     def _ring(self) -> None:
-        assert self._hearing is not None
+        if self._hearing is None:
+            return
         self._hearing.clear()
         self._stir()
         file = self._hearing.fileno()
-        if file is not None:
+        if file is None:
+            self._listening = False
+            self._listen()
+        elif not self._waiting:
+            self._listening = False
             loop = asyncio.get_running_loop()
             loop.remove_reader(file)
-            self._undeafen = loop.call_later(_DEAF, self._listen_to_bell)
-        else:
-            self._listen_to_bell()
+            self._undeafen = loop.call_later(_DEAF, self._listen)
 
     def _stir(self) -> None:
-        self._stirred.set()
-        if self._listeners:
+        self._unseen = True
+        self._news.set()
+        if self._listeners and (self._claiming is not None or not self._waiting):
             self._mail.set()
 
-    def _wake_when_due(self) -> None:
+    def _wake_when_due(self, due: float | None) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        if self._next_due is not None:
-            wait = max(0.0, self._next_due - time.time())
-            self._due = asyncio.get_running_loop().call_later(wait, self._stirred.set)
+        if due is not None:
+            self._due = asyncio.get_running_loop().call_later(max(0.0, due - time.time()), self._stir)
 
     # -- duties
 
@@ -209,14 +236,17 @@ class Receiver(base.Receiver):
             await asyncio.sleep(liveness.TICK)
 
     async def _read_mail(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._mail.wait()
             self._mail.clear()
-            while mail := await self._call(self._leases.take_private, list(self._listeners)):
-                for queue, envelope in mail:
-                    # By way of the loop: an error in one callback is reported there and stops nothing here.
-                    loop.call_soon(self._listeners[queue], envelope)
+            while mail := (await self._call(self._leases.claim, (), 0, list(self._listeners))).mail:
+                self._hand_out(mail)
+
+    def _hand_out(self, mail: Sequence[tuple[str, Envelope]]) -> None:
+        loop = asyncio.get_running_loop()
+        for queue, envelope in mail:
+            # By way of the loop: an error in one callback is reported there and stops nothing here.
+            loop.call_soon(self._listeners[queue], envelope)
 
     async def _watch(self, duty: Coroutine[Any, Any, None]) -> None:
         """Run a duty; its failure is the receiver's."""
@@ -227,7 +257,7 @@ class Receiver(base.Receiver):
 
     def _fail(self, exc: BaseException) -> None:
         self._failure = self._failure or exc
-        self._stirred.set()
+        self._news.set()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
