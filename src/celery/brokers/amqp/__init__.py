@@ -1,12 +1,13 @@
 """The RabbitMQ broker: our own AMQP 0-9-1, shared with Celery 5.7 peers (wire.md section 2).
 
 fields, methods, frames     the encoding: values and tables, the method table, frames and contents (no I/O)
+shapes                      headers that look alike, read without parsing each (no I/O)
 events, errors, connection  one connection as a state machine: bytes in, events out (no I/O)
 address                     where the server is, how to log in, and what its refusals mean
 messages                    Publish and Delivery <-> AMQP's names and properties; the delay ladder's keys (no I/O)
 declarations                queues and the delay ladder as methods to call (no I/O)
 blocking, streaming         a connection over a socket, and over asyncio
-sender, inbox               publishing and reading blockingly
+sender, inbox, dead         publishing and reading blockingly; the dead queues
 receiver, publisher, acks   consuming in a worker
 """
 

@@ -52,12 +52,12 @@ from celery.brokers.amqp.frames import (
     SMALLEST_FRAME_MAX,
     FrameReader,
     content_frames,
-    decode_content_header,
     decode_deliver,
     encode_frame,
     publish_frame,
 )
 from celery.brokers.amqp.methods import METHODS, decode_method, encode_method, name_of
+from celery.brokers.amqp.shapes import Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -163,6 +163,7 @@ class Connection:
         self._mechanism = mechanism
         self._name = name
         self._reader = FrameReader()
+        self._shapes = Shapes()
         self._out: list[bytes] = [PROTOCOL_HEADER]
         self._channels: dict[int, _Channel] = {}
         self._addresses: dict[tuple[int, str, str, bool], bytes] = {}
@@ -500,10 +501,9 @@ class Connection:
         if content.missing is not None:
             raise ProtocolError(f"a second content header for one message on channel {number}")
         try:
-            content.missing, properties = decode_content_header(payload)
+            content.missing, content.properties = self._shapes.read(payload)
         except DECODE_ERRORS as exc:
             raise _unreadable("content header", payload, exc) from exc
-        content.properties = properties
         return None if content.missing else self._finish(number, content)
 
     def _on_body(self, number: int, payload: bytes) -> Event | None:

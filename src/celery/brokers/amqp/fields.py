@@ -128,6 +128,28 @@ def decode_table(data: bytes, pos: int) -> tuple[dict[str, Any], int]:
     return table, end
 
 
+def table_texts(data: bytes, pos: int) -> list[tuple[str, int, int]]:
+    """Where the texts of a table are, but for those inside of nested ones: (key, start, stop).
+
+    Raises:
+        One of DECODE_ERRORS: it cannot be read, or has a key twice.
+    """
+    end = pos + 4 + unpack_long(data, pos)[0]
+    pos += 4
+    texts: list[tuple[str, int, int]] = []
+    keys: set[str] = set()
+    while pos < end:
+        key, pos = decode_short_string(data, pos)
+        if key in keys:
+            raise KeyError(key)
+        keys.add(key)
+        start = pos + 1
+        _, pos = _DECODERS[data[pos]](data, start)
+        if data[start - 1] == _TEXT:
+            texts.append((key, start + 4, pos))
+    return texts
+
+
 # -- writing ----------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery.brokers.amqp.errors import ProtocolError
 from celery.brokers.amqp.fields import (
@@ -22,6 +22,7 @@ from celery.brokers.amqp.fields import (
     decode_table,
     encode_short_string,
     encode_table,
+    table_texts,
 )
 from celery.brokers.amqp.methods import METHODS
 
@@ -205,6 +206,33 @@ def decode_content_header(payload: bytes) -> tuple[int, dict[str, Any] | None]:
     except DECODE_ERRORS:
         return size, None
     return size, properties if pos == len(payload) else None
+
+
+class Text(NamedTuple):
+    """Where a text stands in the payload of a header frame."""
+
+    in_headers: bool
+    name: str
+    start: int
+    stop: int
+
+
+def content_texts(payload: bytes) -> list[Text]:
+    """Where the texts of a content header are: properties, and headers outside of nested tables.
+
+    Raises:
+        One of `fields.DECODE_ERRORS`: it cannot be read, or has a header twice.
+    """
+    texts: list[Text] = []
+    pos = 14
+    for name, decode in _layout(_unpack_content_start(payload)[3]):
+        start = pos
+        _, pos = decode(payload, pos)
+        if name == "headers":
+            texts += [Text(True, *text) for text in table_texts(payload, start)]
+        elif decode is decode_short_string:
+            texts.append(Text(False, name, start + 1, pos))
+    return texts
 
 
 @lru_cache(maxsize=256)
