@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 from celery.brokers.redis import dead, envelope
 from celery.brokers.redis.keys import DELAYED
 from celery.brokers.redis.scripts import load
+from celery.wire.sealed import UnreadableError, open_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-from celery.wire.sealed import UnreadableError, open_text
 
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.routing import Routes
