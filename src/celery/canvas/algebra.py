@@ -123,7 +123,9 @@ def fold(operands: Iterable[Sig], app: Any = None) -> Any:
 
 def _followed(result: Sig, operand: Sig) -> Sig:
     """Compose with what is our own already: a chain grows in place."""
-    return _extended(result, unrolled(operand)) if kind_of(result) == CHAIN else compose(result, operand)
+    if kind_of(result) == CHAIN:
+        return _extended(result, unrolled(operand))
+    return cast(Sig, compose(result, operand))
 
 
 def _extended(chain: Sig, right: Sig) -> Sig:
@@ -177,7 +179,8 @@ def link_steps(steps: list[Sig], options: Mapping[str, Any]) -> None:
 
 
 def _as_steps(left: Sig, right: Sig) -> Sig:
-    return make_chain([left.clone(), *(_steps_of(right) if kind_of(right) == CHAIN else (right,))], app=left._app)
+    following = _steps_of(right) if kind_of(right) == CHAIN else (right,)
+    return cast(Sig, make_chain([left.clone(), *following], app=left._app))
 
 
 def _with(left: Sig, right: Sig) -> Sig:
@@ -189,7 +192,7 @@ def _unchanged(left: Sig, _right: Sig) -> Sig:
 
 
 def _as_header(left: Sig, right: Sig) -> Sig:
-    return make_chord(header_of(left.clone()), right, app=left._app)
+    return cast(Sig, make_chord(header_of(left.clone()), right, app=left._app))
 
 
 def _after_body(left: Sig, right: Sig) -> Sig:

@@ -7,7 +7,7 @@ reverse order, so that whoever runs a step takes the next one from the end.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from celery.canvas.algebra import fold, laid_out, link_steps
 from celery.canvas.composed import Composed, as_signature, cloned
@@ -18,7 +18,10 @@ from celery.utils.imports import symbol_by_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from celery import result
+
 R = TypeVar("R")
+S = TypeVar("S")
 Sig = Signature[Any]
 
 #: Options that belong to the last step of a chain, or to all, and not to the first.
@@ -90,10 +93,10 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
 
     # -- sending
 
-    def apply_async(  # type: ignore[override]  # the result of a chain that ends in a group is a GroupResult
+    def apply_async(  # type: ignore[override]  # every option by name
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
-        """Send the first step; the result of the last one.
+    ) -> result.AsyncResult[R]:
+        """Send the first step; the result of the last one, which is a GroupResult where that is a group.
 
         Args:
             args: come before those of the first step, unless it is immutable.
@@ -102,8 +105,8 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
                 link_error is that of every one, all others those of the first.
         """
         if self.app.conf.task_always_eager:
-            return self.apply(args, kwargs, **{**self.options, **options})
-        return self.run(args, kwargs, **options)
+            return self.apply(args, kwargs, **options)
+        return cast("result.AsyncResult[R]", self.run(args, kwargs, **options))
 
     async def aapply_async(self, *args: Any, **kwargs: Any) -> Any:
         """`apply_async` for coroutines."""
@@ -142,11 +145,12 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
 
     # -- eager mode
 
-    def apply(  # type: ignore[override]  # as apply_async
+    def apply(
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
+    ) -> result.EagerResult[R]:
         """Run all steps here, each with the value of the one before (CANVAS-074)."""
-        return symbol_by_name("celery.canvas.eager:apply_chain")(self, args, kwargs, options)
+        apply_chain = symbol_by_name("celery.canvas.eager:apply_chain")
+        return cast("result.EagerResult[R]", apply_chain(self, args, kwargs, options))
 
     # -- other
 
@@ -155,10 +159,6 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
         steps = cloned(self.tasks)
         link_steps(steps, self.options)
         return cast("list[Sig]", steps)
-
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
-        """Mark every step, and what it is linked to (API-078)."""
-        return symbol_by_name("celery.canvas.stamping:stamp_chain")(self, visitor, append_stamps, headers)
 
     def __repr__(self) -> str:
         return cast(str, symbol_by_name("celery.canvas.shown:show_chain")(self))
@@ -171,6 +171,17 @@ class chain(_chain[R]):  # noqa: N801 - the documented name
     """
 
     __module__ = "celery.canvas"
+
+    @overload
+    def __new__(cls, a: Signature[S], /) -> chain[S]: ...
+    @overload
+    def __new__(cls, a: Signature[Any], b: Signature[S], /) -> chain[S]: ...
+    @overload
+    def __new__(cls, a: Signature[Any], b: Signature[Any], c: Signature[S], /) -> chain[S]: ...
+    @overload
+    def __new__(cls, a: Signature[Any], b: Signature[Any], c: Signature[Any], d: Signature[S], /) -> chain[S]: ...
+    @overload
+    def __new__(cls, *tasks: Any, **options: Any) -> chain[Any]: ...
 
     def __new__(cls, *tasks: Any, **options: Any) -> Any:
         if options or not tasks or (len(tasks) == 1 and not is_list(tasks[0])):

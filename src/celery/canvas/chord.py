@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from celery import _state, exceptions
 from celery.app.outcome import Outbox
@@ -27,6 +27,7 @@ from celery.utils.imports import symbol_by_name
 from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
+    from celery import result
     from celery.app.base import Celery
 
 R = TypeVar("R")
@@ -51,6 +52,11 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
 
     __module__ = "celery.canvas"
 
+    @overload
+    def __init__(self, header: Any, body: Signature[R], *args: Any, **options: Any) -> None: ...
+    @overload
+    def __init__(self: _chord[Any], header: Any, body: Any = None, *args: Any, **options: Any) -> None: ...
+
     def __init__(
         self,
         header: Any,
@@ -74,7 +80,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
     def _clone_members(self) -> None:
         fields = self.kwargs
         header, body = fields["header"], fields["body"]
-        fields["header"] = header.clone() if isinstance(header, Mapping) else cloned(header)
+        fields["header"] = header.clone() if isinstance(header, Signature) else cloned(header)
         fields["body"] = body and body.clone()
 
     @property
@@ -92,7 +98,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         members = self.tasks
         if self._app is None and self.body is not None and not (size_known(members) and members):
             return cast("Celery", self.body.app)
-        return Composed.app.fget(self)  # type: ignore[attr-defined,no-any-return]  # mypy takes a property for its value
+        return super().app
 
     def __length_hint__(self) -> int:
         return sum(map(completions, self.tasks))
@@ -133,7 +139,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         header = self.kwargs["header"]
         if not isinstance(header, group):
             header = self.kwargs["header"] = group(header, app=self._app)
-        return cast("group[Any]", header)
+        return header
 
     def _body(self) -> Any:
         body = self.body
@@ -145,14 +151,14 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
 
     # -- sending
 
-    def apply_async(  # type: ignore[override]  # the body may be a group, whose result is a GroupResult
+    def apply_async(  # type: ignore[override]  # every option by name
         self,
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         task_id: str | None = None,
         **options: Any,
-    ) -> Any:
-        """Send the header; the result of the body, whose parent is the header's.
+    ) -> result.AsyncResult[R]:
+        """Send the header; the result of the body (a GroupResult if that is a group), whose parent is the header's.
 
         Args:
             args: come before those of the header's members that are not immutable.
@@ -174,7 +180,8 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         chord._body()
         if chord.app.conf.task_always_eager:
             return chord.apply(args, kwargs, **options)
-        return chord._send(tuple(args or ()), {**self.kwargs["kwargs"], **kwargs}, options)
+        sent = chord._send(tuple(args or ()), {**self.kwargs["kwargs"], **kwargs}, options)
+        return cast("result.AsyncResult[R]", sent)
 
     async def aapply_async(self, *args: Any, **kwargs: Any) -> Any:
         """`apply_async` for coroutines."""
@@ -237,16 +244,17 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         if options.get("add_to_parent", True) and frame is not None and frame.task.trail:
             frame.request.children.append(result)
 
-    def apply(  # type: ignore[override]  # as apply_async
+    def apply(
         self,
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         propagate: bool = True,
         body: Any = None,
         **options: Any,
-    ) -> Any:
+    ) -> result.EagerResult[R]:
         """Run the header, then the body, here (CANVAS-075)."""
-        return symbol_by_name("celery.canvas.eager:apply_chord")(self, args, kwargs, propagate, body, options)
+        apply_chord = symbol_by_name("celery.canvas.eager:apply_chord")
+        return cast("result.EagerResult[R]", apply_chord(self, args, kwargs, propagate, body, options))
 
     # -- links
 
@@ -279,10 +287,6 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
             member.set_immutable(immutable)
 
     # -- other
-
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
-        """Mark header, body, and what they are linked to (API-078)."""
-        return symbol_by_name("celery.canvas.stamping:stamp_chord")(self, visitor, append_stamps, headers)
 
     def __repr__(self) -> str:
         return cast(str, symbol_by_name("celery.canvas.shown:show_chord")(self.tasks, self.body))

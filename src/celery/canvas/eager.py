@@ -8,7 +8,7 @@ from celery import states
 from celery.canvas.algebra import kind_of, laid_out, link_steps
 from celery.canvas.composed import as_signature, cloned
 from celery.canvas.group import flat
-from celery.result import EagerResult, GroupResult, allow_join_result
+from celery.result import EagerResult, allow_join_result
 from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def apply_group(group: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) 
     options = {**group.options, **options}
     gid = options.get("task_id") or uuid()
     of_members = _for_tasks(options)
-    results = []
+    results: list[Any] = []
     for position, member in enumerate(flat(group.tasks, group._app)):
         place = {"group_id": gid, "group_index": position} if kind_of(member) == "task" else {}
         results.append(member.apply(args, kwargs, **of_members, **place))
-    if len(results) == 1 and isinstance(results[0], GroupResult):
+    if len(results) == 1 and hasattr(results[0], "results"):
         return results[0]
     return group.app.GroupResult(gid, results)
 

@@ -9,8 +9,8 @@ them once; asking such a group for its members before it was sent (`tasks`, `len
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from celery import _state
 from celery.canvas.algebra import CHAIN, GROUP, completions, is_nothing, kind_of, laid_out, size_known, unrolled
@@ -29,7 +29,7 @@ Sig = Signature[Any]
 
 
 @Signature.register_type()
-class group(Composed[R]):  # noqa: N801 - the documented name
+class group(Composed[list[R]]):  # noqa: N801 - the documented name
     """Calls that run beside each other; the result is a GroupResult.
 
     Args:
@@ -38,6 +38,13 @@ class group(Composed[R]):  # noqa: N801 - the documented name
     """
 
     __module__ = "celery.canvas"
+
+    @overload
+    def __init__(self, *tasks: Signature[R], **options: Any) -> None: ...
+    @overload
+    def __init__(self, *tasks: Iterable[Signature[R]], **options: Any) -> None: ...
+    @overload
+    def __init__(self: group[Any], *tasks: Any, **options: Any) -> None: ...
 
     def __init__(self, *tasks: Any, **options: Any) -> None:
         app = options.pop("app", None)
@@ -50,9 +57,13 @@ class group(Composed[R]):  # noqa: N801 - the documented name
     def __bool__(self) -> bool:
         return True  # a group without members is a group
 
-    def __call__(self, *partial_args: Any, **options: Any) -> result.GroupResult[R]:
+    def __call__(self, *partial_args: Any, **options: Any) -> Any:
         """Send all members, with these arguments before their own."""
-        return cast("result.GroupResult[R]", self.apply_async(partial_args, **options))
+        return self.apply_async(partial_args, **options)
+
+    if TYPE_CHECKING:
+
+        def delay(self, *partial_args: Any, **partial_kwargs: Any) -> result.GroupResult[R]: ...  # type: ignore[override]  # a GroupResult is no AsyncResult
 
     # -- freezing
 
@@ -107,7 +118,7 @@ class group(Composed[R]):  # noqa: N801 - the documented name
         link: Any = None,
         link_error: Any = None,
         **options: Any,
-    ) -> Any:
+    ) -> result.GroupResult[R]:
         """Send all members; nothing is sent when one of them cannot be (of a generator: nothing more).
 
         Args:
@@ -135,11 +146,11 @@ class group(Composed[R]):  # noqa: N801 - the documented name
         members.position = options.pop("group_index", None) or 0
         if args or kwargs:
             options.update(args=tuple(args or ()), kwargs=kwargs)
-        result = self._result(gid, send_members(app, members, producer=producer, add_to_parent=False, **options))
+        sent = self._result(gid, send_members(app, members, producer=producer, add_to_parent=False, **options))
         frame = _state.worker_frame()
         if add_to_parent and frame is not None and frame.task.trail:
-            frame.request.children.append(result)
-        return result
+            frame.request.children.append(sent)
+        return cast("result.GroupResult[R]", sent)
 
     async def aapply_async(self, *args: Any, **kwargs: Any) -> Any:
         """`apply_async` for coroutines."""
@@ -149,9 +160,10 @@ class group(Composed[R]):  # noqa: N801 - the documented name
 
     def apply(  # type: ignore[override]  # as apply_async
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
+    ) -> result.GroupResult[R]:
         """Run all members here, one after the other (CANVAS-075)."""
-        return symbol_by_name("celery.canvas.eager:apply_group")(self, args, kwargs, options)
+        apply_group = symbol_by_name("celery.canvas.eager:apply_group")
+        return cast("result.GroupResult[R]", apply_group(self, args, kwargs, options))
 
     # -- links and options of members
 
@@ -186,10 +198,6 @@ class group(Composed[R]):  # noqa: N801 - the documented name
 
     # -- other
 
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
-        """Mark every member, and what it is linked to (API-078)."""
-        return symbol_by_name("celery.canvas.stamping:stamp_group")(self, visitor, append_stamps, headers)
-
     def __repr__(self) -> str:
         return cast(str, symbol_by_name("celery.canvas.shown:show_group")(self))
 
@@ -217,6 +225,10 @@ class Drawn:
                 "group again, or of a list."
             )
         return (as_signature(member, self._app) for member in source)
+
+    def each(self, change: Callable[[Sig], Sig]) -> Drawn:
+        """These members, each changed when it is drawn."""
+        return Drawn(map(change, self.draw()), self._app)
 
     def _kept(self) -> list[Sig]:
         if self._items is None:
@@ -294,7 +306,7 @@ def flat(members: Iterable[Sig], app: Any) -> Iterator[Sig]:
     for member in members:
         sig = member if isinstance(member, Signature) else as_signature(member, app)
         if kind_of(sig) == CHAIN:
-            steps = laid_out(sig.tasks, app=app)
+            steps = laid_out(sig.kwargs["tasks"], app=app)
             if len(steps) == 1 and kind_of(steps[0]) == GROUP:
                 sig = unrolled(steps[0])
         if is_nothing(sig):

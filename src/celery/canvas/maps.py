@@ -7,7 +7,7 @@ group of xstarmaps over slices.
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from celery.canvas.group import group
 from celery.canvas.signature import Signature, maybe_signature, signature
@@ -53,12 +53,8 @@ class _basemap(Signature[list[Any]]):  # noqa: N801 - the documented name
         """Send it, where the task itself would go."""
         task: Any = maybe_signature(self.kwargs["task"], app=self._app)
         given = {**self.options, **options}
-        return cast(
-            "result.AsyncResult[list[Any]]",
-            self.type.apply_async(
-                (), {"task": task, "it": list(self.kwargs["it"])}, route_name=route_name or task.task, **given
-            ),
-        )
+        fields = {"task": task, "it": list(self.kwargs["it"])}
+        return self.type.apply_async((), fields, route_name=route_name or task.task, **given)
 
 
 @Signature.register_type()
@@ -101,7 +97,12 @@ class chunks(Signature[list[Any]]):  # noqa: N801 - the documented name
         fields = {"task": signature(task), "it": it, "n": n}
         super().__init__("celery.chunks", (), fields, immutable=True, app=app, **options)
 
-    from_dict = classmethod(_basemap.from_dict.__func__)  # type: ignore[attr-defined,assignment]  # of a class method
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Celery | None = None) -> Self:
+        """The signature of a dict form."""
+        made = cls.__new__(cls)
+        Signature.__init__(made, d, app=app)
+        return made
 
     def __call__(self, **options: Any) -> Any:
         """Send the group."""
@@ -113,9 +114,7 @@ class chunks(Signature[list[Any]]):  # noqa: N801 - the documented name
         """Send the group."""
         return self.group().apply_async(args, kwargs, **{**self.options, **options})
 
-    def apply(  # type: ignore[override]  # as apply_async
-        self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
+    def apply(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Run the group here."""
         return self.group().apply(args, kwargs, **{**self.options, **options})
 

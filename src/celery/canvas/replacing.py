@@ -1,8 +1,8 @@
 """A task that is run by another one in its place (`Task.replace`), or brings its chord another member.
 
 The replacement has the id of the task that it replaces, its place (group, chord), what follows it (callbacks, error
-callbacks, the rest of its chain) and its stamps. It leaves with the outcome of the attempt, so that there is never both,
-or neither, of the two.
+callbacks, the rest of its chain) and its stamps. It leaves with the outcome of the attempt, so that there is always one
+of the two, and never both.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 from celery import _state
 from celery.utils.imports import symbol_by_name
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from celery import result
     from celery.app.base import Celery
     from celery.app.task import Task
+    from celery.canvas.composed import Composed
+    from celery.canvas.group import group
 
 __all__ = ("Signature", "maybe_signature", "maybe_subtask", "signature", "subtask")
 
 R = TypeVar("R")
+S = TypeVar("S")
 SignatureClass = TypeVar("SignatureClass", bound="type[Signature[Any]]")
 
-_LINKS = ("link", "link_error")
 #: Composed kinds, loaded when the first one is read.
 _KINDS = {
     "chain": "celery.canvas.chain:_chain",
@@ -416,31 +418,19 @@ class Signature(dict[str, Any], Generic[R]):
     # -- stamps
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Self:
-        """Mark the call, and its links, with headers of one's own (API-078); returns itself.
+        """Mark the call, all calls inside it, and its links, with headers of one's own (API-078); returns itself.
 
         Args:
-            visitor: decides per signature. Comes with the canvas.
-            append_stamps: keep the values that a stamp has already, beside the new one.
+            visitor: a StampingVisitor, which decides per signature.
+            append_stamps: keep the values that a stamp has already, behind the new one.
             headers: name -> value.
         """
-        if visitor is not None:
-            raise NotImplementedError("Stamping by a visitor comes with the canvas; give the stamps as keywords.")
-        self.stamp_links(append_stamps=append_stamps, **headers)
-        options = self.options
-        for name, value in headers.items():
-            options[name] = [*as_list(options.get(name)), *as_list(value)] if append_stamps else value
-        if headers:
-            options["stamped_headers"] = sorted({*options.get("stamped_headers", ()), *headers})
+        symbol_by_name("celery.canvas.stamping:stamp")(self, visitor, append_stamps, headers)
         return self
 
     def stamp_links(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:
         """Mark what follows the call."""
-        for option in _LINKS:
-            if self.options.get(option):
-                self.options[option] = [
-                    signature(link, app=self._app).stamp(visitor, append_stamps, **headers)
-                    for link in as_list(self.options[option])
-                ]
+        symbol_by_name("celery.canvas.stamping:stamp_links")(self, visitor, append_stamps, headers)
 
     # -- other
 
@@ -458,6 +448,11 @@ class Signature(dict[str, Any], Generic[R]):
 
     def __repr__(self) -> str:
         return self.reprcall()
+
+    @overload  # type: ignore[override]  # of dict, which merges
+    def __or__(self, other: group[S]) -> Composed[list[S]]: ...
+    @overload
+    def __or__(self, other: Signature[S]) -> Composed[S]: ...
 
     def __or__(self, other: Any) -> Any:
         """This, then `other` (`celery.canvas.algebra`)."""

@@ -292,4 +292,4 @@ def test_stamps_are_headers_of_the_message(add, sent):
 
 def test_stamps_can_be_collected(add):
     made = add.s(1).stamp(team="red").stamp(append_stamps=True, team="blue")
-    assert made.options["team"] == ["red", "blue"]
+    assert made.options["team"] == ["blue", "red"]
