@@ -20,6 +20,8 @@ from workloads import WORKLOADS, Workload
 
 #: Failures of one contestant after which it is left out of the workload.
 PATIENCE = 2
+#: Characters of a failure that are printed; the record has more.
+SAID = 1000
 
 
 def once(workload: Workload, contestant: Contestant, stores: dict[str, Store]) -> dict[str, float]:
@@ -32,16 +34,17 @@ def rounds(workload: Workload, record: Record, wanted: int) -> None:
     contestants = [each for each in workload.contestants if record.installed(each)]
     with contextlib.ExitStack() as stack:
         stores = {name: stack.enter_context(STORES[name]()) for name in {each.store for each in contestants}}
-        for number in range(wanted):
+        # Again from the start for what has failed once.
+        for number in [*range(wanted), *range(wanted)]:
             first = number % len(contestants)
             for contestant in [*contestants[first:], *contestants[:first]]:
-                if record.done(contestant.label) > number or record.failed(contestant.label) >= PATIENCE:
+                if record.has(contestant.label, number) or record.failed(contestant.label) >= PATIENCE:
                     continue
                 try:
-                    record.add(contestant.label, once(workload, contestant, stores))
+                    record.add(contestant.label, number, once(workload, contestant, stores))
                 except Exception as error:  # noqa: BLE001  one contestant must not end the comparison of the others
                     record.fail(contestant.label, str(error))
-                    print(f"{workload.name}: {error}", file=sys.stderr, flush=True)
+                    print(f"{workload.name}: {str(error)[-SAID:]}", file=sys.stderr, flush=True)
 
 
 def chosen(options: argparse.Namespace) -> list[Workload]:

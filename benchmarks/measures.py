@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ledger
 import processes
+from systems.starting import PROGRAMS
 
 if TYPE_CHECKING:
     from stores import Store
@@ -38,7 +40,7 @@ SETTLE_SECONDS = 0.1
 #: An idle worker is looked at when it has had this long to calm down, and for so long.
 CALM_SECONDS = 1.0
 WATCHED_SECONDS = 3.0
-#: Starts of an interpreter in one run.
+#: Starts of an interpreter in one run, of each program.
 STARTS = 5
 
 Measures = dict[str, float]
@@ -234,27 +236,16 @@ def idle(run: Run) -> Measures:
         return {"pss_mib": worker.pss_mib(), "idle_percent": 100 * busy}
 
 
-#: Programs that import a system and make an application; the second also sends a task.
-STARTING = """
-import sys
-bare = len(sys.modules)
-from systems import setting, {module} as system
-if "send" in sys.argv:
-    import adapter
-    async def once(system):
-        await system.send("noop")
-        return {{}}
-    adapter.run(system, once(system))
-print(len(sys.modules) - bare)
-"""
+#: Around a program of `systems.starting`: how many modules it loads.
+COUNTING = "import sys\nbare = len(sys.modules)\nURL = {url!r}\n{program}\nprint(len(sys.modules) - bare)"
 
 
 def starting(run: Run) -> Measures:
-    """Time from the start of an interpreter to the first application, and to the first task sent; modules loaded."""
-    program = STARTING.format(module=run.system.module)
-    bare, _ = start(run, "pass")
-    made, modules = start(run, program)
-    sent, modules_sent = start(run, program, "send")
+    """From the start of an interpreter to the first application, and to the first task sent; modules loaded."""
+    program = PROGRAMS[run.system.module]
+    bare, _ = start(run, "")
+    made, modules = start(run, program.application)
+    sent, modules_sent = start(run, f"{program.application}\n{program.send}")
     return {
         "import_ms": made - bare,
         "import_modules": modules,
@@ -263,15 +254,14 @@ def starting(run: Run) -> Measures:
     }
 
 
-def start(run: Run, program: str, *arguments: str) -> tuple[float, int]:
-    """Start an interpreter several times: the median of its CPU milliseconds, and what it printed."""
-    times, printed = [], "0"
+def start(run: Run, program: str) -> tuple[float, int]:
+    """Start an interpreter several times: the median of its CPU milliseconds, and its modules."""
+    text = COUNTING.format(url=run.environment["BENCH_BROKER"], program=program)
+    times, modules = [], 0
     for _ in range(STARTS):
-        before = os.times()
+        before = children_cpu()
         ended = subprocess.run(
-            [str(run.system.python), "-c", program, *arguments],
-            cwd=HERE,
-            env={**os.environ, **run.environment},
+            [str(run.system.python), "-c", text],
             text=True,
             capture_output=True,
             timeout=PRODUCER_SECONDS,
@@ -279,7 +269,12 @@ def start(run: Run, program: str, *arguments: str) -> tuple[float, int]:
         )
         if ended.returncode:
             raise RuntimeError(f"{run.contestant.label}: importing failed:\n{ended.stderr[-3000:]}")
-        after = os.times()
-        times.append(after.children_user - before.children_user + after.children_system - before.children_system)
-        printed = ended.stdout or "0"
-    return 1000 * statistics.median(times), int(printed)
+        times.append(children_cpu() - before)
+        modules = int(ended.stdout)
+    return 1000 * statistics.median(times), modules
+
+
+def children_cpu() -> float:
+    """CPU seconds of the processes that we started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

@@ -89,17 +89,17 @@ class Record:
         """Whether it can be run here."""
         return bool(self.data["versions"][contestant.label])
 
-    def done(self, label: str) -> int:
-        """Its runs so far."""
-        return len(self.data["runs"][label])
+    def has(self, label: str, number: int) -> bool:
+        """Whether its run of a round is there."""
+        return any(run["round"] == number for run in self.data["runs"][label])
 
     def failed(self, label: str) -> int:
         """Its failures in this session."""
         return len(self.data["failures"].get(label, []))
 
-    def add(self, label: str, measures: dict[str, float]) -> None:
-        """Keep a run."""
-        self.data["runs"][label].append(measures)
+    def add(self, label: str, number: int, measures: dict[str, float]) -> None:
+        """Keep a run of a round."""
+        self.data["runs"][label].append({"round": number, **measures})
         self.write()
 
     def fail(self, label: str, reason: str) -> None:

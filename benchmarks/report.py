@@ -71,7 +71,8 @@ def median(record: Data, label: str, metric: str) -> float | None:
 
 def ratios(record: Data, label: str, metric: str) -> list[float]:
     """How many times better than the reference a contestant was, round by round."""
-    runs = zip(record["runs"].get(label, ()), record["runs"].get(record["reference"], ()), strict=False)
+    reference = {run["round"]: run for run in record["runs"].get(record["reference"], ())}
+    runs = ((run, reference.get(run["round"], {})) for run in record["runs"].get(label, ()))
     values = [(mine[metric], theirs[metric]) for mine, theirs in runs if metric in mine and metric in theirs]
     if METRICS[metric].higher_is_better:
         return [mine / theirs for mine, theirs in values if theirs]

@@ -6,6 +6,7 @@ What a module has
     ``async send(task, *args)``: one task by the ordinary call; a handle.
     ``async send_many(task, args, count)``: the same many times by the call made for that; left out where there is none.
     ``async result(handle)``: wait for its result, 10 s at most; left out where results are not stored.
+    ``async call(task, *args)``: both in one, where the system has its own way for that.
     ``key(handle)``, ``handle(key)``: a handle as text and back.
     ``workers(children)``: the commands that run side by side and have so many processes for tasks between them.
 The tasks

@@ -10,7 +10,7 @@ from typing import Any
 import ledger
 from arq import create_pool
 from arq.connections import RedisSettings
-from arq.jobs import Job
+from arq.jobs import Job, ResultNotFound
 from arq.worker import func
 
 from systems import setting
@@ -72,7 +72,11 @@ async def send(task: str, *args: object) -> Any:
 
 async def result(handle: Any) -> object:
     """Wait; it asks every so often, here each millisecond."""
-    return await handle.result(timeout=setting.RESULT_SECONDS, poll_delay=0.001)
+    while True:
+        try:
+            return await handle.result(timeout=setting.RESULT_SECONDS, poll_delay=0.001)
+        except ResultNotFound:  # as it says of a job that ends between its two looks, for the queue and for the result
+            await asyncio.sleep(0)
 
 
 def key(handle: Any) -> str:

@@ -67,7 +67,7 @@ async def send_many(task: str, args: tuple[object, ...], count: int) -> list[Any
 
 async def result(handle: Any) -> object:
     """Wait for the next entry of its stream of results."""
-    latest = handle.latest_result(timeout=setting.RESULT_SECONDS)
+    latest = handle.latest_result(timeout=int(setting.RESULT_SECONDS))
     return latest.return_value if latest is not None else None
 
 

@@ -58,6 +58,11 @@ async def send(task: str, *args: object) -> Any:
     return await queue.enqueue(task, ttl=600 if task == "add" else -1, **dict(zip(NAMES[task], args, strict=True)))
 
 
+async def call(task: str, *args: object) -> Any:
+    """Send and wait: it listens before it sends, so that it cannot miss the end."""
+    return await queue.apply(task, timeout=setting.RESULT_SECONDS, **dict(zip(NAMES[task], args, strict=True)))
+
+
 async def result(handle: Any) -> object:
     """Wait to be told."""
     await handle.refresh(until_complete=setting.RESULT_SECONDS)
