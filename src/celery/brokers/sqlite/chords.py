@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from celery.backends.chords import Terms
-    from celery.brokers.base import ChordPart, ChordStart
+    from celery.brokers.base import ChordPart, ChordStart, Settlement
 
 _BEGIN = """
     INSERT INTO chord (group_id, size, expires_at) VALUES (?1, ?2, ?3)
@@ -127,6 +127,49 @@ def delete_expired(db: sqlite3.Connection, now: float) -> None:
     for (id,) in db.execute(_EXPIRED, (now,)).fetchall():
         db.execute(_FORGET_PARTS, (id,))
         db.execute(_FORGET, (id,))
+
+
+class Settling:
+    """What a batch of settlements means for chords, in the transaction that applies it (`celery.brokers.base`).
+
+    Args:
+        db: inside the transaction.
+        batch: settlements of deliveries that are ours.
+        terms: of the backend.
+    """
+
+    def __init__(self, db: sqlite3.Connection, batch: Sequence[Settlement], terms: Terms) -> None:
+        self._db = db
+        self._batch = batch
+        self._terms = terms
+        self._applied = batch
+        self._claims: dict[int, list[ChordClaim]] = {}
+
+    def begin(self) -> Sequence[Settlement]:
+        """First: chords are closed and begun. Gives the settlements of which more than the verdict is applied."""
+        db, terms = self._db, self._terms
+        if any(item.closes is not None for item in self._batch):
+            self._applied = [item for item in self._batch if item.closes is None or close(db, item.closes, terms)]
+        starts = [start for item in self._applied for start in item.begins]
+        if starts:
+            begin(db, starts, terms)
+        return self._applied
+
+    def count(self) -> Sequence[Settlement]:
+        """Last but for the verdicts: parts are counted. Gives the settlements whose verdict is applied."""
+        owners = {id(part): number for number, item in enumerate(self._applied) for part in item.parts}
+        if not owners:
+            return self._batch
+        for claim in add(self._db, [part for item in self._applied for part in item.parts], self._terms):
+            self._claims.setdefault(owners[id(claim.part)], []).append(claim)
+        claimed = {id(self._applied[number]) for number in self._claims}
+        return [item for item in self._batch if id(item) not in claimed]
+
+    def tell(self) -> None:
+        """After the commit: the settlements are told of their claims."""
+        for number, item in enumerate(self._applied):
+            if item.parts:
+                item.claims = self._claims.get(number, [])
 
 
 def _end(terms: Terms) -> float | None:
