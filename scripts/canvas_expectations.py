@@ -2,9 +2,9 @@
 
     python scripts/canvas_expectations.py tests/data/canvas
 
-Writes `forms.json`, what compositions come to, and `calls.json`, what is published when workflows are called. Tests
-evaluate the same expressions and compare (tests/unit/canvas/test_expectations.py); ids are numbered in the order in which
-they are met, so that both can be compared.
+Writes `forms.json`, what compositions come to, `shown.json`, how they are shown, and `calls.json`, what is published
+when workflows are called. Tests do the same here and compare (tests/unit/canvas/test_expectations.py); ids are numbered
+in the order in which they are met, so that both can be compared.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OPERANDS = {
     "chordL": "linked(chord([t('x{n}')], t('b{n}')), 'q{n}')",
 }
 #: Operands of compositions of three.
-OF_THREE = ("task", "chain", "chainG", "chainC", "group0", "group1", "group", "chord", "chordG", "chordc")
+OF_THREE = ("task", "chain", "chainG", "group0", "group1", "group", "chord", "chordG")
 
 #: Calls of workflows.
 CALLS = [
@@ -121,19 +121,22 @@ def world() -> dict[str, Any]:
     return {"app": app, "t": t, "e": e, "linked": linked, **{name: getattr(celery, name) for name in named}}
 
 
-def forms() -> list[str]:
-    """Compositions."""
+def forms() -> dict[str, str]:
+    """Compositions: how they are called in the expectations -> expression."""
 
-    def operand(name: str, number: int) -> str:
+    def operand(name: str, number: int = 1) -> str:
         return OPERANDS[name].format(n=number)
 
-    found = [f"{kind}({operand(name, 1)})" for kind in ("chain", "group") for name in OPERANDS]
-    found += [f"chord({operand(name, 1)}, t('z'))" for name in OPERANDS]
+    found = {}
+    for name in OPERANDS:
+        found |= {f"{kind}({name})": f"{kind}({operand(name)})" for kind in ("chain", "group")}
+        found[f"chord({name}, z)"] = f"chord({operand(name)}, t('z'))"
     for left, right in itertools.product(OPERANDS, OPERANDS):
-        pair = operand(left, 1), operand(right, 2)
-        found += [f"{pair[0]} | {pair[1]}", *(f"{kind}({pair[0]}, {pair[1]})" for kind in ("chain", "group", "chord"))]
+        pair = f"{operand(left)}, {operand(right, 2)}"
+        found |= {f"{kind}({left}, {right})": f"{kind}({pair})" for kind in ("chain", "group", "chord")}
+        found[f"{left} | {right}"] = f"{operand(left)} | {operand(right, 2)}"
     for names in itertools.product(OF_THREE, repeat=3):
-        found.append(" | ".join(operand(name, number) for number, name in enumerate(names, 1)))
+        found[" | ".join(names)] = " | ".join(operand(name, number) for number, name in enumerate(names, 1))
     return found
 
 
@@ -172,10 +175,15 @@ def evaluated(expression: str, names: dict[str, Any]) -> Any:
             return f"{type(exc).__name__}"
 
 
-def form(expression: str, names: dict[str, Any]) -> list[str]:
-    """What a composition comes to, and how it is shown."""
+def form(expression: str, names: dict[str, Any]) -> str:
+    """What a composition comes to."""
     made = evaluated(expression, names)
-    return [made, made] if isinstance(made, str) else [written(made), re.sub("@0x[0-9a-f]+", "@0x", repr(made))]
+    return made if isinstance(made, str) else written(made)
+
+
+def shown(expression: str, names: dict[str, Any]) -> str:
+    """How a composition is shown."""
+    return re.sub("@0x[0-9a-f]+", "@0x", repr(evaluated(expression, names)))
 
 
 def call(expression: str, names: dict[str, Any]) -> dict[str, Any]:
@@ -218,8 +226,10 @@ def main(folder: Path) -> None:
     """Write the expectations of the Celery that is installed."""
     names = world()
     folder.mkdir(parents=True, exist_ok=True)
+    composed = forms()
     made = {
-        "forms": {expression: form(expression, names) for expression in forms()},
+        "forms": {name: form(expression, names) for name, expression in composed.items()},
+        "shown": {name: shown(expression, names) for name, expression in composed.items() if name.count("|") == 1},
         "calls": {expression: call(expression, names) for expression in CALLS},
     }
     for name, content in made.items():

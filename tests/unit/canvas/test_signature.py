@@ -174,9 +174,7 @@ def test_replace_keeps_what_is_not_given(add):
     assert made == add.s(1, z=2).set(queue="q")
 
 
-@given(
-    own=st.lists(st.integers(), max_size=3), given_=st.lists(st.integers(), max_size=3), immutable=st.booleans()
-)
+@given(own=st.lists(st.integers(), max_size=3), given_=st.lists(st.integers(), max_size=3), immutable=st.booleans())
 def test_merging_is_prepending(own, given_, immutable):
     made = signature("any", args=own, immutable=immutable)
     assert list(made.clone(given_).args) == (own if immutable else given_ + own)
