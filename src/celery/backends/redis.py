@@ -21,7 +21,7 @@ import msgspec
 
 from celery import exceptions, states
 from celery.backends.base import KeyValueStoreBackend
-from celery.backends.redis_chords import RedisBook
+from celery.backends.redis_chords import RedisBook, chord_store
 from celery.backends.redis_watcher import RedisWatcher
 from celery.backends.thirdparty import as_text
 from celery.brokers.redis import address
@@ -99,7 +99,8 @@ class RedisBackend(KeyValueStoreBackend):
         """How a receiver on the same server stores for us; None: only Python can read what is stored already."""
         if self.serializer != "json" or self.compression:
             return None
-        return ResultStore(self.address, self.task_keyprefix, _life(self.expires), _life(self.failure_expires))
+        lives = _life(self.expires), _life(self.failure_expires)
+        return ResultStore(self.address, self.task_keyprefix, *lives, chord_store(self))
 
     # -- keys and values
 

@@ -6,10 +6,11 @@ Where the sizes and the parts are, and what claims them, is written in `brokers/
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from celery.backends.chords import ChordBook, Member, Terms, read_members, terms_of
+from celery.backends.chords import ChordBook, Member, read_members, terms_of
 from celery.brokers.base import ChordClaim
+from celery.brokers.redis.chords import ChordStore
 from celery.brokers.redis.scripts import load
 
 if TYPE_CHECKING:
@@ -20,37 +21,6 @@ if TYPE_CHECKING:
 
 #: Parts in one run of the script, so that no single one holds the server up.
 _PARTS_AT_ONCE = 500
-
-
-class ChordStore(NamedTuple):
-    """How chords are counted: what the scripts are told, for the backend and for a receiver on the same server."""
-
-    #: Put before a group's id, it gives the key.
-    prefix: str
-    terms: Terms
-    #: Seconds that the saved group of a header is kept; None: for ever.
-    group_life: float | None
-    #: Parts are kept in the order of their positions (`result_chord_ordered`), else as they come.
-    ordered: bool
-
-    def key(self, group_id: str) -> str:
-        """Of the header's group."""
-        return self.prefix + group_id
-
-    @property
-    def life(self) -> int | str:
-        """Seconds that bookkeeping is kept; "" for ever."""
-        return _seconds(self.terms.life)
-
-    @property
-    def counting(self) -> tuple[str | int, ...]:
-        """The first arguments of `chord_add`."""
-        return ("1" if self.ordered else "0", self.life, _seconds(self.group_life), self.terms.claim)
-
-    def part(self, part: ChordPart, token: str) -> tuple[str | bytes, ...]:
-        """The arguments of `chord_add` for one part."""
-        score = "+inf" if part.index is None else str(part.index)
-        return (self.key(part.group_id), part.task_id, score, part.payload, token)
 
 
 def chord_store(backend: RedisBackend) -> ChordStore:
@@ -108,7 +78,3 @@ class RedisBook(ChordBook):
     def extend(self, group_id: str) -> None:
         arguments = (self._store.key(group_id), uuid.uuid4().hex, self._store.life)
         self._backend._run(load("chord_extend"), arguments)
-
-
-def _seconds(value: float | None) -> int | str:
-    return max(int(value), 1) if value else ""

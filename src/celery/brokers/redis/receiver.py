@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What settles.
+_SETTLE = ("chord_rules", "settle")
 #: Seconds between two claims where the server does not tell us about changes.
 _POLL = 0.05
 #: And where it does: a notice cannot get lost, but a bound costs nothing.
@@ -80,6 +82,7 @@ class Receiver(base.Receiver):
     """
 
     capabilities = CAPABILITIES
+    counts_chords = True
 
     def __init__(self, url: str, options: Mapping[str, Any], *, node: str) -> None:
         self._address = address.read(url, options)
@@ -257,7 +260,7 @@ class Receiver(base.Receiver):
                     self._order.remove(queue)
                     self._order.append(queue)
         if unreadable:
-            await stream.run(load("settle"), *self._settle_prefix(), 0, *unreadable)
+            await stream.run(load(*_SETTLE), *self._settle_prefix(), 0, *unreadable)
 
     def _send_claim(self, stream: Stream, limit: int) -> _Claim:
         lanes = [
@@ -315,12 +318,12 @@ class Receiver(base.Receiver):
         stream = self._connected()
         postings = await self._postings(stream, batch)
         plan = settling.plan(batch, postings, self._keys, store=self._store, visibility_timeout=self._timeout)
-        if not plan.deliveries:
+        if not plan.settlements:
             return []
-        refused = await stream.run(load("settle"), *self._settle_prefix(), *plan.arguments)
+        reply = await stream.run(load(*_SETTLE), *self._settle_prefix(), *plan.arguments)
         if self._leases is not None and any(item.verdict is Verdict.DELAY for item in batch):
             self._leases.delayed()
-        return [plan.deliveries[position] for position in refused]
+        return plan.told(reply)
 
     def share(self, backend: object) -> bool:
         """Whether the backend's records go to this server too, as JSON that the script can read."""
@@ -357,8 +360,10 @@ class Receiver(base.Receiver):
     def _settle_prefix(self) -> tuple[str | int, ...]:
         keys = self._keys
         database = self._address.database
-        results = database if self._store is None else self._store.address.database
-        return (keys.unacked, keys.index, keys.held(self._id), keys.started(self._id), database, results)
+        names = (keys.unacked, keys.index, keys.held(self._id), keys.started(self._id))
+        if self._store is None:
+            return (*names, database, database, *settling.NO_CHORDS)
+        return (*names, database, self._store.address.database, *self._store.chord_terms)
 
     def _connected(self) -> Stream:
         if self._stream is None:

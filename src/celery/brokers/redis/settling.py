@@ -7,13 +7,15 @@ the first received must be pushed last, so returns are applied after all else an
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from celery.brokers.base import Verdict
+from celery.brokers.base import ChordClaim, Verdict
 from celery.brokers.redis import dead, envelope
 from celery.brokers.redis.address import Address
+from celery.brokers.redis.chords import ChordStore
 from celery.brokers.redis.keys import DELAYED
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from celery.brokers.redis.routing import Posting
 
 _BACK = (Verdict.RETURN, Verdict.LOST)
+#: `ResultStore.chord_terms` without a store.
+NO_CHORDS = ("", "", "", "", "")
 
 
 class Receipt(msgspec.Struct):
@@ -43,6 +47,13 @@ class ResultStore(msgspec.Struct, frozen=True):
     #: Seconds, None: for ever.
     expires: int | None
     failure_expires: int | None
+    #: How it counts chords.
+    chords: ChordStore | None = None
+
+    @property
+    def chord_terms(self) -> tuple[str | int, ...]:
+        """What the script is told of all chords."""
+        return NO_CHORDS if self.chords is None else (*self.chords.counting, self.chords.terms.mark)
 
     def life(self, state: str) -> int | str:
         """Seconds that a record of this state is kept; "" for ever."""
@@ -55,7 +66,22 @@ class Plan(NamedTuple):
 
     arguments: list[str | bytes | int | float]
     #: In the order of the arguments.
-    deliveries: list[Delivery]
+    settlements: list[Settlement]
+
+    def told(self, reply: tuple[list[int], list[tuple[int, int, bytes]]]) -> list[Delivery]:
+        """Tell settlements of their claims. Gives the deliveries that were no longer ours.
+
+        Args:
+            reply: of the script.
+        """
+        refused, claims = reply
+        for settlement in self.settlements:
+            if settlement.parts:
+                settlement.claims = []
+        for position, number, token in claims:
+            settlement = self.settlements[position]
+            settlement.claims.append(ChordClaim(settlement.parts[number], token.decode()))
+        return [self.settlements[position].delivery for position in refused]
 
 
 def plan(
@@ -76,20 +102,21 @@ def plan(
         visibility_timeout: seconds; what is delayed is recorded as received so long before it is due.
     """
     paired: list[tuple[Settlement, Posting | None]] = []
-    done: list[Delivery] = []
+    done: list[Settlement] = []
     tags: list[str] = []
     for pair in zip(batch, postings, strict=True):
         settlement, posting = pair
         # What was started may have its START in this batch, which comes first.
         if posting is None and _only_done(settlement):
             if settlement.delivery.receipt is not None:
-                done.append(settlement.delivery)
+                done.append(settlement)
                 tags.append(settlement.delivery.receipt.tag)
         else:
             paired.append(pair)
     back = [pair for pair in paired if pair[0].verdict in _BACK]
     if back:
         paired = [pair for pair in paired if pair[0].verdict not in _BACK] + back[::-1]
+    chords = store.chords if store else None
     arguments: list[str | bytes | int | float] = [len(tags), *tags]
     for settlement, posting in paired:
         receipt = settlement.delivery.receipt
@@ -99,15 +126,16 @@ def plan(
             arguments += (0, "")
         else:
             arguments += (2 if verdict is Verdict.LOST else int(verdict), receipt.tag)
-        if posting is None and not settlement.results:
+        counted = _chord_consequences(settlement, chords) if chords else []
+        if posting is None and not settlement.results and not counted:
             arguments.append(0)
         else:
-            consequences = _consequences(settlement.results, posting, store)
+            consequences = counted + _consequences(settlement.results, posting, store)
             arguments.append(len(consequences))
             arguments += consequences
         if receipt is not None and verdict > Verdict.START:
             arguments += _destination(settlement, receipt, keys, visibility_timeout)
-    return Plan(arguments, done + [settlement.delivery for settlement, _ in paired])
+    return Plan(arguments, done + [settlement for settlement, _ in paired])
 
 
 def _only_done(settlement: Settlement) -> bool:
@@ -134,6 +162,22 @@ def _consequences(
     for result in results if store else ():
         assert store is not None
         arguments += (store.prefix + result.task_id, store.life(result.state), result.payload)
+    return arguments
+
+
+def _chord_consequences(settlement: Settlement, chords: ChordStore) -> list[str | bytes | int | float]:
+    closes, begins, parts = settlement.closes, settlement.begins, settlement.parts
+    if closes is None and not begins and not parts:
+        return []
+    arguments: list[str | bytes | int | float] = ["chords", 0 if closes is None else 1]
+    if closes is not None:
+        arguments += (chords.key(closes.part.group_id), closes.token)
+    arguments.append(len(begins))
+    for start in begins:
+        arguments += (chords.key(start.group_id), start.size)
+    arguments.append(len(parts))
+    for part in parts:
+        arguments += chords.part(part, uuid.uuid4().hex)
     return arguments
 
 

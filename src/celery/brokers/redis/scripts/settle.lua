@@ -1,8 +1,16 @@
 -- Apply settlements: first those that only acknowledge, all at once, then others in order, each whole or not at all.
--- ARGV: unacked, index, held, started, database of the broker, database of the results, how many only acknowledge and
---   the tags of these, then for each other settlement
+-- After chord_rules.
+-- ARGV: unacked, index, held, started, database of the broker, database of the results,
+--   of chords: '1' for parts in the order of their positions or '0', seconds of bookkeeping, of a saved group, of a
+--   claim, of a mark,
+--   how many only acknowledge and the tags of these, then for each other settlement
 --   verdict, tag, number of arguments of its consequences, consequences, arguments of its verdict.
--- Consequences, in order: n, n pairs (list, text), m, m pairs (channel, text), r, r results (key, seconds or '', value).
+-- Consequences, in order: those of chords, n, n pairs (list, text), m, m pairs (channel, text), r, r results
+--   (key, seconds or '', value).
+-- Of chords, if there are any: 'chords'; 0, or 1, key and token of the chord that this closes; b, b pairs (key, size)
+--   that begin; p, p parts (key, task id, score, part, token). Keys are those of groups.
+-- A settlement that closes a chord for which its claim is void applies its verdict alone. One whose part gives a claim
+-- applies all but its verdict.
 -- Arguments by verdict:
 --   0 ACK, 1 START   none
 --   2 RETURN         list, text: to the right end, served next
@@ -10,11 +18,12 @@
 --   5 DELAY          new tag, score
 --   6 DEAD           list, text, greatest length
 -- An empty tag stands for a delivery that was never recorded: it is always ours, and nothing is to be taken back.
--- Gives the positions, from 0, of settlements whose delivery is no longer ours: nothing of them was applied.
+-- Gives the positions, from 0, of settlements whose delivery is no longer ours, of which nothing was applied; and the
+-- claims: position, number of the part, token ('' when another one holds it).
 local unacked, index, held, started = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local database, results_database = ARGV[5], ARGV[6]
 local width = {['0'] = 0, ['1'] = 0, ['2'] = 2, ['4'] = 2, ['5'] = 2, ['6'] = 3}
-local refused, forgotten = {}, {}
+local refused, forgotten, claims = {}, {}, {}
 
 -- Whether a stored record says SUCCESS, which is final (wire.md 4.1).
 local function final(key)
@@ -43,17 +52,58 @@ local function store(key, seconds, value)
   redis.call('PUBLISH', key, value)
 end
 
-local function consequences(at)
-  local count = tonumber(ARGV[at])
-  for i = at + 1, at + 2 * count, 2 do redis.call('LPUSH', ARGV[i], ARGV[i + 1]) end
-  at = at + 1 + 2 * count
-  count = tonumber(ARGV[at])
-  for i = at + 1, at + 2 * count, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
-  at = at + 1 + 2 * count
-  count = tonumber(ARGV[at])
-  if count > 0 and results_database ~= database then redis.call('SELECT', results_database) end
-  for i = at + 1, at + 3 * count, 3 do store(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
-  if count > 0 and results_database ~= database then redis.call('SELECT', database) end
+-- Chords, of the settlement at a position. Gives where other consequences are, or nil when they are void; and whether
+-- there are claims.
+local function count(at, position)
+  local ordered, life, group_life, claim, mark = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+  if ARGV[at] == '1' then
+    if not chord_holds(ARGV[at + 1], ARGV[at + 2]) then return nil, false end
+    chord_close(ARGV[at + 1], mark)
+    at = at + 2
+  end
+  local begins = tonumber(ARGV[at + 1])
+  for i = at + 2, at + 2 * begins, 2 do chord_begin(ARGV[i], ARGV[i + 1], life) end
+  at = at + 2 + 2 * begins
+  local parts, claimed = tonumber(ARGV[at]), false
+  for number = 0, parts - 1 do
+    local i = at + 1 + 5 * number
+    local token = ARGV[i + 4]
+    local found = chord_part(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], token, ordered, life, group_life, claim)
+    if found then
+      claims[#claims + 1] = {position, number, found == 'claimed' and token or ''}
+      claimed = true
+    end
+  end
+  return at + 1 + 5 * parts, claimed
+end
+
+local function in_results(work, ...)
+  if results_database == database then return work(...) end
+  redis.call('SELECT', results_database)
+  local first, second = work(...)
+  redis.call('SELECT', database)
+  return first, second
+end
+
+local function store_all(at)
+  for i = at + 1, at + 3 * ARGV[at], 3 do store(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
+end
+
+-- Gives whether the verdict is to be applied now.
+local function consequences(at, position)
+  local claimed = false
+  if ARGV[at] == 'chords' then
+    at, claimed = in_results(count, at + 1, position)
+    if not at then return true end
+  end
+  local pushes = 2 * ARGV[at]
+  for i = at + 1, at + pushes, 2 do redis.call('LPUSH', ARGV[i], ARGV[i + 1]) end
+  at = at + 1 + pushes
+  local channels = 2 * ARGV[at]
+  for i = at + 1, at + channels, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
+  at = at + 1 + channels
+  if ARGV[at] ~= '0' then in_results(store_all, at) end
+  return not claimed
 end
 
 local function apply(verdict, tag, source, at)
@@ -83,34 +133,33 @@ local function remove(command, key, tags, from, to)
 end
 
 -- A record and its index entry come and go together, so either tells whether a delivery is still ours.
-local acknowledged = tonumber(ARGV[7])
-local at, position = 8 + acknowledged, acknowledged
-if remove('HDEL', unacked, ARGV, 8, at - 1) < acknowledged then
-  for i = 8, at - 1 do
+local acknowledged, first = tonumber(ARGV[12]), 13
+local at, position = first + acknowledged, acknowledged
+if remove('HDEL', unacked, ARGV, first, at - 1) < acknowledged then
+  for i = first, at - 1 do
     if not redis.call('ZSCORE', index, ARGV[i]) and redis.call('HDEL', started, ARGV[i]) == 0 then
-      refused[#refused + 1] = i - 8
+      refused[#refused + 1] = i - first
     end
   end
 end
-remove('ZREM', index, ARGV, 8, at - 1)
-remove('SREM', held, ARGV, 8, at - 1)
+remove('ZREM', index, ARGV, first, at - 1)
+remove('SREM', held, ARGV, first, at - 1)
 
 while at <= #ARGV do
   local verdict, tag, size = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local waiting = tag ~= '' and redis.call('HEXISTS', unacked, tag) == 1
   local running = tag ~= '' and not waiting and redis.call('HEXISTS', started, tag) == 1
-  if waiting or running or tag == '' then
-    if size > 0 then consequences(at + 3) end
-    apply(verdict, tag, waiting and unacked or started, at + 3 + size)
-  else
+  if not waiting and not running and tag ~= '' then
     refused[#refused + 1] = position
-  end
-  if waiting then
-    forgotten[#forgotten + 1] = tag
-    -- After its START it may be settled once more in this batch.
-    if verdict == '1' then redis.call('HDEL', unacked, tag) end
-  elseif running and verdict ~= '1' then
-    redis.call('HDEL', started, tag)
+  elseif size == 0 or consequences(at + 3, position) then
+    apply(verdict, tag, waiting and unacked or started, at + 3 + size)
+    if waiting then
+      forgotten[#forgotten + 1] = tag
+      -- After its START it may be settled once more in this batch.
+      if verdict == '1' then redis.call('HDEL', unacked, tag) end
+    elseif running and verdict ~= '1' then
+      redis.call('HDEL', started, tag)
+    end
   end
   at = at + 3 + size + width[verdict]
   position = position + 1
@@ -118,4 +167,4 @@ end
 remove('HDEL', unacked, forgotten, 1, #forgotten)
 remove('ZREM', index, forgotten, 1, #forgotten)
 remove('SREM', held, forgotten, 1, #forgotten)
-return refused
+return {refused, claims}
