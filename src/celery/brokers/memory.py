@@ -455,15 +455,13 @@ class Receiver(base.Receiver):
         with self._store.lock:
             for settlement in batch:
                 tag = settlement.delivery.receipt
-                if tag is None:
-                    continue
-                message = self._held.pop(tag, None) or self._started.pop(tag, None)
-                if message is None:
+                message = None if tag is None else self._held.pop(tag, None) or self._started.pop(tag, None)
+                if message is None and tag is not None:
                     refused.append(settlement.delivery)
                     continue
                 if settlement.follow:
                     self._publish(settlement.follow)
-                if settlement.verdict is not Verdict.ACK:
+                if message is not None and settlement.verdict is not Verdict.ACK:
                     self._apply(settlement, message, tag, returned)
             # The first of the batch shall be delivered first again.
             for message in reversed(returned):

@@ -12,7 +12,7 @@ import pytest
 from drivers import SOON, TAKEOVER, eventually, ids, message, settle, take
 
 from celery import exceptions
-from celery.brokers.base import Publish, Settlement, Verdict
+from celery.brokers.base import Delivery, Publish, Settlement, Verdict
 from celery.brokers.topology import Binding, Exchange, Queue
 
 # -- Publishing and receiving ------------------------------------------------------------------------------------------
@@ -369,6 +369,22 @@ async def test_follow_ups_are_sent_with_the_verdict_or_not_at_all(bench):
         got = await take(receiver, 2)
         assert ids(got) == ["next", "last"]
         await settle(receiver, got)
+
+
+async def test_what_follows_a_delivery_with_nothing_to_settle_is_sent(bench):
+    if not bench.can.transactional:
+        return
+    queue, following = bench.queue(), bench.queue()
+    bench.send(queue, message("a"))
+    async with bench.receiver(queue) as receiver:
+        (got,) = await take(receiver, 1)
+        copy = Delivery(got.envelope, None, queue.name, "", queue.name)
+        settlement = Settlement(copy, Verdict.ACK, follow=[Publish(message("next"), "", following.name)])
+        assert await receiver.settle([settlement, Settlement(got, Verdict.ACK)]) == []
+    async with bench.receiver(following) as receiver:
+        (got,) = await take(receiver, 1)
+        assert ids([got]) == ["next"]
+        await settle(receiver, [got])
 
 
 async def test_a_batch_may_mix_verdicts(bench):
