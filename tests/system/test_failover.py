@@ -3,12 +3,16 @@
 What a server holds stays with it until somebody comes back to it: nothing that a server has confirmed is lost.
 """
 
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import redis
 from harness import Census, Stage, wait_until
+
+from celery import Celery
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
@@ -126,3 +130,83 @@ def test_whoever_comes_back_to_a_server_finds_what_it_has_confirmed(private_redi
     # Nobody is told that the first server's worker died over a task that has ended.
     with redis.Redis.from_url(first.url) as client:
         assert not client.keys("celeriac.started.*")
+
+
+def leases(server):
+    """Workers at a Redis, and when they count as dead."""
+    with redis.Redis.from_url(server.url) as client:
+        return {name.decode(): score for name, score in client.zrange("celeriac.workers", 0, -1, withscores=True)}
+
+
+def long_ago(server):
+    """As if the server had been away for longer than any lease."""
+    with redis.Redis.from_url(server.url) as client:
+        client.zadd("celeriac.workers", dict.fromkeys(leases(server), 1.0))
+
+
+def kept_as_started(server):
+    """By whom, at a Redis."""
+    with redis.Redis.from_url(server.url) as client:
+        return [key.decode().removeprefix("celeriac.started.") for key in client.keys("celeriac.started.*")]
+
+
+@pytest.mark.parametrize("comes_first", ["the one that left", "another one"])
+def test_what_a_worker_took_to_the_next_server_is_not_lost_to_those_at_the_first(
+    private_redis, make_stage, comes_first
+):
+    first, second = private_redis(), private_redis()
+    stage = make_stage([first.url, second.url])
+    worker, running, later = stage.worker("-c", "2"), stage.key(), stage.key()
+    tracked = stage.send("block_tracked", running)
+    wait_until(lambda: tracked.state == "STARTED", lambda: tracked.state)
+    wait_until(lambda: kept_as_started(first), "the early acknowledgement")
+    first.kill()
+    stage.send("record", later)
+    stage.ledger.wait("ran", later)
+    if comes_first == "another one":
+        worker.tell(signal.SIGSTOP)
+    first.start()
+    if comes_first == "another one":
+        long_ago(first)
+    else:
+        worker.wait_said("Back at redis")
+    other, there = stage.worker("-c", "1", broker_url=first.url), stage.key()
+    Celery(broker=first.url, set_as_current=False).send_task("project.record", (there,), queue=stage.queue)
+    stage.ledger.wait("ran", there)
+    worker.tell(signal.SIGCONT)
+    # Its lease there runs again, and what it started is under it.
+    now = time.time()
+    wait_until(lambda: [leases(first)[name] for name in kept_as_started(first) if leases(first)[name] > now], "a lease")
+    time.sleep(1.5)  # the other one looks once a second
+    assert tracked.state == "STARTED"
+    assert kept_as_started(first)
+    stage.open_gate(running)
+    assert tracked.get(timeout=10) == running
+    wait_until(lambda: not kept_as_started(first), "the end of what is kept")
+    assert "is gone" not in other.said()
+    assert (worker.stop(), other.stop()) == (0, 0)
+
+
+def test_what_runs_on_while_a_server_is_away_for_long_is_not_lost_to_the_first_who_comes_back(
+    private_redis, make_stage, redis_url
+):
+    server = private_redis()
+    stage = make_stage([server.url], backend=redis_url)
+    worker, running = stage.worker("-c", "1"), stage.key()
+    tracked = stage.send("block_tracked", running)
+    wait_until(lambda: tracked.state == "STARTED", lambda: tracked.state)
+    wait_until(lambda: kept_as_started(server), "the early acknowledgement")
+    server.kill()
+    worker.wait_said("Connection to broker lost")
+    worker.tell(signal.SIGSTOP)
+    server.start()
+    long_ago(server)
+    other, there = stage.worker("-c", "1"), stage.key()
+    stage.send("record", there)
+    stage.ledger.wait("ran", there)
+    worker.tell(signal.SIGCONT)
+    stage.open_gate(running)
+    assert tracked.get(timeout=10) == running
+    wait_until(lambda: not kept_as_started(server), "the end of what is kept")
+    assert "is gone" not in other.said()
+    assert (worker.stop(), other.stop()) == (0, 0)

@@ -211,6 +211,10 @@ class Chording:
                 given_up.append(settlement)
         return given_up
 
+    def unfinished(self) -> list[Settlement]:
+        """What waits for its second settlement."""
+        return list(self._unfinished.values())
+
     def forget_receipts(self) -> None:
         """Their messages are at a broker that is not ours any more."""
         for settlement in self._unfinished.values():

@@ -321,6 +321,10 @@ class Settler:
         self._queue = deque(filter(_outlives_connection, self._queue))
         return given_up
 
+    def started(self) -> list[Delivery]:
+        """Of what is not settled yet: whose message is out of its queue."""
+        return [each.delivery for each in (*self._queue, *self.chords.unfinished()) if each.after_start]
+
     def forget_receipts(self) -> None:
         """Their messages are at a broker that is not ours any more: only effects are left to apply."""
         for settlement in self._queue:

@@ -18,6 +18,9 @@ Rules
        So no lock is needed, and `unacked_mutex`, which a dead peer may keep for five minutes, is not taken.
     5. A Receiver that loses its connection while the process lives on leaves its id to the next one of the process
        (`abandon`, `adopt`): what it held goes back uncounted, what it had started is kept, to be settled there.
+    6. Who takes no messages takes over from nobody: he would have nowhere to report a loss.
+    7. A lease that ended while no other was running proves nothing: perhaps the server was away, or its workers were at
+       another one. The first who comes then gives those that have left something started a new one (`tick`).
 """
 
 from __future__ import annotations
@@ -86,6 +89,7 @@ class Leases:
         self._worker = worker
         self._timeout = visibility_timeout
         self._inherit = inherit
+        self._consumes = False
         self._hurry = asyncio.Event()
         self._refresh_at = time.monotonic() + visibility_timeout / 3
 
@@ -118,11 +122,11 @@ class Leases:
         gone, due, next_due = await self._stream.run(
             load("tick"),
             *(keys.workers, self._worker, keys.unacked, keys.index),
-            *(LEASE, _RENEWAL, self._timeout, _AT_ONCE, _BYTES_AT_ONCE),
+            *(LEASE, _RENEWAL, self._timeout, _AT_ONCE, _BYTES_AT_ONCE, keys.started("")),
         )
         if due:
             await self._restore(due, "", failed=True)
-        for worker in gone:
+        for worker in gone if self._consumes else ():
             name = worker.decode()
             if name != self._worker:
                 logger.warning("Worker %s is gone: what it held goes back to the queues", name)
@@ -130,6 +134,11 @@ class Leases:
         if due:
             return 0.0
         return max(float(next_due), 0.001) if next_due else _TICK
+
+    def consume(self, consumes: bool) -> None:
+        """Whether there are queues that messages are taken from (rule 6)."""
+        self._consumes = consumes
+        self._hurry.set()
 
     def delayed(self) -> None:
         """A delivery was put off: look again when its time is."""

@@ -173,6 +173,8 @@ class Receiver(base.Receiver):
             self._order.append(queue.name)
         if self._strategy == "sorted":
             self._order.sort()
+        assert self._leases is not None
+        self._leases.consume(True)
         self._woken.set()
 
     async def cancel(self, queue: str) -> None:
@@ -183,6 +185,8 @@ class Receiver(base.Receiver):
             return
         self._order.remove(queue)
         assert self._subscriptions is not None
+        assert self._leases is not None
+        self._leases.consume(bool(self._order))
         await self._subscriptions.forget(known)
         if known.is_broadcast:
             await stream.pipeline(self._routes.unbind(known))

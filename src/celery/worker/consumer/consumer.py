@@ -10,7 +10,7 @@ Rules
        again but takes over the attempt that runs, or its outcome (`Orphans`).
     4. Where several brokers are configured, the next connection may be to another one. It has no message of what had
        begun, so nothing is waited for: what follows and the results are applied there. That an attempt is over is
-       remembered, should its message come again, or its broker still keep it as started.
+       remembered, should its message come again; a broker that keeps it as started is told (`Behind`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import random
 import time
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from celery.brokers.url import mask
 from celery.concurrency.base import Job, Lost, job_of
 from celery.utils.log import get_logger
 from celery.worker import request as requests
+from celery.worker.consumer.behind import Behind
 from celery.worker.consumer.orphans import Orphans
 from celery.worker.handover import Handover
 from celery.worker.request import Request, Settler, record_of
@@ -95,13 +95,18 @@ class Consumer:
         self._url = next(self._urls)
         #: The broker whose messages are in our hands.
         self._served = self._url
-        #: For brokers that we have left, what they keep as started.
-        self._behind: dict[str, list[Settlement]] = {}
+        self._behind = Behind(self.app, self.hostname, self.settler, self.requests)
 
     # -- connection
 
     async def run(self) -> None:
         """Consume until cancelled. Raises OperationalError when the broker stays away for as long as configured."""
+        try:
+            await self._run()
+        finally:
+            await self._behind.close()
+
+    async def _run(self) -> None:
         conf = self.app.conf
         on_startup = conf.broker_connection_retry_on_startup
         retry = conf.broker_connection_retry if on_startup is None else on_startup
@@ -130,7 +135,7 @@ class Consumer:
             try:
                 self.settler.shared = self.app.backend.async_writer and receiver.share(self.app.backend)
                 # Not wait_for(), which may swallow a cancellation.
-                async with asyncio.timeout((conf.broker_connection_timeout or 4) * 3):
+                async with asyncio.timeout((conf.broker_connection_timeout or 4) * 3), self._behind.entering(self._url):
                     await receiver.open()
                 for queue in self.app.amqp.queues.consume_from.values():
                     await receiver.consume(queue)
@@ -155,9 +160,9 @@ class Consumer:
             else:
                 logger.info("Connected to %s", mask(self._url))
                 if self._url != self._served:
-                    self._leave_behind(self._served)
+                    self._leave_behind()
                     self._served = self._url
-                    self.settler.add(self._behind.pop(self._url, ()))
+                self.settler.add(self._behind.back(self._url))
                 return receiver
 
     async def _consume(self, receiver: Receiver) -> None:
@@ -190,12 +195,10 @@ class Consumer:
                 request_started.settled_start = False
                 self._orphans.add_running(request_started)
 
-    def _leave_behind(self, url: str) -> None:
+    def _leave_behind(self) -> None:
         """This is another broker: rule 4."""
+        self._behind.leave(self._served)
         for request in self.requests.values():
-            if request.settled_start and request.delivery.receipt is not None:
-                kept = Settlement(copy(request.delivery), Verdict.ACK, after_start=True)
-                self._behind.setdefault(url, []).append(kept)
             request.delivery.receipt = None
         self.settler.forget_receipts()
         self.settler.add(self._orphans.release())
