@@ -45,14 +45,17 @@ def written(monitor, backend, token=None):
     end = uuid.uuid4().hex
     backend._call("ECHO", end)
     commands = []
-    while (words := words_of(monitor.read(5).decode()))[-1] != end:
-        commands.append(words)
+    while end not in (line := monitor.read(5).decode(errors="replace")):
+        if f" [{backend.address.database} " in line:  # all databases are shown
+            commands.append(words_of(line))
     return writes_of(commands, token)
 
 
 def writes_of(commands, token):
     """Commands that change keys of chords. Those of one step are in no order, and a token is called so."""
-    writes = [command for command in commands if command[0] in WRITES and "celery-taskset-meta-" in command[1]]
+    writes = [
+        command for command in commands if command and command[0] in WRITES and "celery-taskset-meta-" in command[1]
+    ]
     return sorted(["token" if word == token else word for word in command] for command in writes)
 
 

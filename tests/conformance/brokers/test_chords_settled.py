@@ -1,0 +1,296 @@
+"""Where broker and results are one store, chords are counted and finished while settling: all of it or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import signal
+import uuid
+from contextlib import asynccontextmanager
+
+import pytest
+from drivers import DRIVERS, SOON, TAKEOVER, message, start_process, take
+
+from celery import Celery
+from celery.brokers.base import ChordClaim, ChordPart, ChordStart, Publish, Settlement, Verdict
+from celery.brokers.topology import Queue
+
+#: A broker and a result store on one server; of Redis also in two databases.
+PLACES = [
+    pytest.param("sqlite"),
+    pytest.param("redis", marks=pytest.mark.needs(*DRIVERS["redis"])),
+    pytest.param("redis, two databases", marks=pytest.mark.needs(*DRIVERS["redis"])),
+]
+
+#: Takes a message, has its part counted, says what came of it, and waits to be killed.
+HOLDER = """
+import asyncio, json, sys
+sys.path.insert(0, sys.argv[1])
+from test_chords_settled import Place, part
+from drivers import take
+from celery.brokers.base import Settlement, Verdict
+
+async def main(broker, backend, queue, group_id):
+    place = Place(broker, backend, queue)
+    async with place.receiver() as receiver:
+        held = await take(receiver, 1)
+        settlement = Settlement(held[0], Verdict.ACK, parts=[part(group_id, 0)])
+        await receiver.settle([settlement])
+        print(len(settlement.claims), flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main(*sys.argv[2:]))
+"""
+
+
+class Place:
+    """Where messages and results are."""
+
+    def __init__(self, broker, backend, queue):
+        self.urls = (broker, backend)
+        self.queue = Queue(queue)
+        self.driver = importlib.import_module(f"celery.brokers.{broker.partition(':')[0]}")
+        self.app = Celery("chords", broker=broker, backend=backend, set_as_current=False)
+        self.backend = self.app.backend
+
+    @asynccontextmanager
+    async def receiver(self):
+        receiver = self.driver.Receiver(self.urls[0], {}, node="w1@host")
+        assert receiver.share(self.backend)
+        assert receiver.counts_chords
+        await receiver.open()
+        try:
+            await receiver.consume(self.queue)
+            yield receiver
+        finally:
+            await receiver.close()
+
+    def send(self, count):
+        batch = [Publish(message(), "", self.queue.name, self.queue) for _ in range(count)]
+        self.app.publisher.publish(batch, confirm=True)
+
+    def length(self, queue):
+        return self.app.publisher.run(lambda sender: sender.length(queue))
+
+    @property
+    def book(self):
+        return self.backend.chords
+
+    def begin(self, size):
+        group_id = str(uuid.uuid4())
+        self.book.begin([ChordStart(group_id, size)])
+        return group_id
+
+
+@pytest.fixture
+def place(request):
+    queue = f"q-{uuid.uuid4()}"
+    if request.param == "sqlite":
+        file = f"sqlite:///{request.getfixturevalue('sqlite_path')}"
+        made = Place(file, file, queue)
+    elif request.param == "redis":
+        url = request.getfixturevalue("redis_url")
+        made = Place(url, url, queue)
+    else:
+        server = request.getfixturevalue("private_redis")().url.rpartition("/")[0]
+        made = Place(f"{server}/3", f"{server}/5", queue)
+    yield made
+    made.app.close()
+
+
+pytestmark = pytest.mark.parametrize("place", PLACES, indirect=True)
+
+
+def part(group_id, index):
+    return ChordPart(
+        group_id, f"t{index}", index, "SUCCESS", json.dumps([1, f"t{index}", "SUCCESS", index * 10]).encode()
+    )
+
+
+def body(place):
+    """What follows a finished chord."""
+    return Publish(message("body"), "", f"{place.queue.name}.bodies", Queue(f"{place.queue.name}.bodies"))
+
+
+def bodies(place):
+    return place.length(f"{place.queue.name}.bodies")
+
+
+async def test_a_part_is_counted_with_the_verdict_and_the_last_one_keeps_its_message(place):
+    place.send(3)
+    group_id = place.begin(3)
+    async with place.receiver() as receiver:
+        held = await take(receiver, 3)
+        batch = [
+            Settlement(delivery, Verdict.ACK, parts=[part(group_id, index)]) for index, delivery in enumerate(held)
+        ]
+        assert await receiver.settle(batch[:1]) == []
+        assert batch[0].claims == []
+        assert await receiver.settle(batch[1:]) == []
+        assert batch[1].claims == []
+        [claim] = batch[2].claims
+        assert claim.part == part(group_id, 2)
+        assert claim.token
+        assert [member.value for member in place.book.members(group_id)] == [0, 10, 20]
+        assert await receiver.settle([Settlement(delivery, Verdict.ACK) for delivery in held]) == held[:2]
+
+
+async def test_sending_the_body_and_closing_the_chord_are_one_step(place):
+    place.send(1)
+    group_id = place.begin(1)
+    async with place.receiver() as receiver:
+        (held,) = await take(receiver, 1)
+        counted = Settlement(held, Verdict.ACK, parts=[part(group_id, 0)])
+        await receiver.settle([counted])
+        assert place.book.hold(counted.claims[0])
+        assert (
+            await receiver.settle([Settlement(held, Verdict.ACK, follow=[body(place)], closes=counted.claims[0])]) == []
+        )
+        assert bodies(place) == 1
+        assert not place.book.hold(counted.claims[0])
+        assert place.book.members(group_id) == []
+        assert await receiver.settle([Settlement(held, Verdict.ACK)]) == [held], "it was acknowledged"
+
+
+async def test_a_chord_that_follows_an_attempt_begins_in_the_same_step(place):
+    place.send(2)
+    group_id = str(uuid.uuid4())
+    async with place.receiver() as receiver:
+        first, second = await take(receiver, 2)
+        start = ChordStart(group_id, 1)
+        assert await receiver.settle([Settlement(first, Verdict.ACK, begins=[start], follow=[body(place)])]) == []
+        last = Settlement(second, Verdict.ACK, parts=[part(group_id, 0)])
+        await receiver.settle([last])
+        assert len(last.claims) == 1
+
+
+async def test_with_a_void_claim_only_the_verdict_is_applied(place):
+    place.send(1)
+    group_id, outer = place.begin(1), place.begin(1)
+    async with place.receiver() as receiver:
+        (held,) = await take(receiver, 1)
+        counted = Settlement(held, Verdict.ACK, parts=[part(group_id, 0)])
+        await receiver.settle([counted])
+        void = Settlement(
+            held,
+            Verdict.ACK,
+            closes=ChordClaim(part(group_id, 0), "another's"),
+            follow=[body(place)],
+            begins=[ChordStart(str(uuid.uuid4()), 1)],
+            results=[place.backend.prepare_write("id", 1, "SUCCESS")],
+            parts=[part(outer, 0)],
+        )
+        assert await receiver.settle([void]) == []
+        assert void.claims == []
+        assert bodies(place) == 0
+        assert place.backend.get_state("id") == "PENDING"
+        assert place.book.members(outer) == []
+        assert len(place.book.members(group_id)) == 1, "it is still the holder's"
+        assert await receiver.settle([Settlement(held, Verdict.ACK)]) == [held]
+
+
+async def test_what_another_worker_has_taken_over_does_not_count(place):
+    place.send(1)
+    group_id = place.begin(1)
+    async with place.receiver() as receiver:
+        (held,) = await take(receiver, 1)
+        await receiver.settle([Settlement(held, Verdict.ACK)])
+        late = Settlement(held, Verdict.ACK, parts=[part(group_id, 0)])
+        assert await receiver.settle([late]) == [held]
+        assert late.claims == []
+        assert place.book.members(group_id) == []
+
+
+async def test_a_claim_that_another_holds_is_told_without_a_token(place):
+    place.send(1)
+    group_id = place.begin(1)
+    [claim] = place.book.add([part(group_id, 0)])
+    async with place.receiver() as receiver:
+        (held,) = await take(receiver, 1)
+        counted = Settlement(held, Verdict.ACK, parts=[part(group_id, 0)])
+        assert await receiver.settle([counted]) == []
+        assert counted.claims == [ChordClaim(part(group_id, 0), "")]
+        place.book.close(claim)
+        again = Settlement(held, Verdict.ACK, parts=[part(group_id, 0)])
+        assert await receiver.settle([again]) == []
+        assert again.claims == []
+        assert await receiver.settle([Settlement(held, Verdict.ACK)]) == [held]
+
+
+async def test_the_end_of_an_inner_chord_may_complete_an_outer_one(place):
+    place.send(1)
+    inner, outer = place.begin(1), place.begin(1)
+    async with place.receiver() as receiver:
+        (held,) = await take(receiver, 1)
+        first = Settlement(held, Verdict.ACK, parts=[part(inner, 0)])
+        await receiver.settle([first])
+        second = Settlement(held, Verdict.ACK, closes=first.claims[0], parts=[part(outer, 0)])
+        await receiver.settle([second])
+        [claim] = second.claims
+        assert claim.part.group_id == outer
+        assert place.book.members(inner) == []
+        third = Settlement(held, Verdict.ACK, closes=claim, follow=[body(place)])
+        assert await receiver.settle([third]) == []
+        assert bodies(place) == 1
+
+
+async def test_effects_without_a_message_finish_chords_too(place):
+    """As a settlement in the name of a message that another settlement answers for."""
+    place.send(1)
+    group_id = place.begin(1)
+    async with place.receiver() as receiver:
+        (held,) = await take(receiver, 1)
+        counted = Settlement(held, Verdict.ACK, parts=[part(group_id, 0)])
+        await receiver.settle([counted])
+        held_receipt, held.receipt = held.receipt, None
+        beside = Settlement(held, Verdict.ACK, closes=counted.claims[0], follow=[body(place)])
+        assert await receiver.settle([beside]) == []
+        held.receipt = held_receipt
+        assert bodies(place) == 1
+        assert await receiver.settle([Settlement(held, Verdict.ACK)]) == []
+
+
+async def test_a_task_that_was_acknowledged_early_finishes_its_chord(place):
+    place.send(1)
+    group_id = place.begin(1)
+    async with place.receiver() as receiver:
+        (held,) = await take(receiver, 1)
+        await receiver.settle([Settlement(held, Verdict.START)])
+        counted = Settlement(held, Verdict.ACK, parts=[part(group_id, 0)], after_start=True)
+        assert await receiver.settle([counted]) == []
+        [claim] = counted.claims
+        done = Settlement(held, Verdict.ACK, closes=claim, follow=[body(place)], after_start=True)
+        assert await receiver.settle([done]) == []
+        assert bodies(place) == 1
+        assert await receiver.settle([Settlement(held, Verdict.ACK, after_start=True)]) == [held]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+async def test_a_worker_killed_between_claim_and_close_leads_to_one_body(place):
+    place.send(1)
+    group_id = place.begin(1)
+    here = __file__.rpartition("/")[0]
+    holder = start_process(HOLDER, here, *place.urls, place.queue.name, group_id)
+    try:
+        assert await asyncio.to_thread(holder.stdout.readline) == b"1\n"
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    async with place.receiver() as receiver:
+        (held,) = await take(receiver, 1, within=TAKEOVER)
+        async with asyncio.timeout(SOON):
+            while True:
+                counted = Settlement(held, Verdict.ACK, parts=[part(group_id, 0)])
+                assert await receiver.settle([counted]) == []
+                [claim] = counted.claims
+                if claim.token:
+                    break
+                await asyncio.sleep(0.1)
+        assert [member.value for member in place.book.members(group_id)] == [0]
+        done = Settlement(held, Verdict.ACK, closes=claim, follow=[body(place)])
+        assert await receiver.settle([done]) == []
+        assert bodies(place) == 1
+        assert place.book.add([part(group_id, 0)]) == []
