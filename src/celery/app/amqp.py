@@ -8,6 +8,7 @@ route a function decides has a plan of its own.
 from __future__ import annotations
 
 import datetime
+from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,10 +24,10 @@ from celery.utils.log import get_logger
 from celery.wire import serializers
 from celery.wire.compression import compress, decompress
 from celery.wire.envelope import Envelope
-from celery.wire.protocol import PLAIN_CALL, CallOptions, Packing, Template, TemplateV1, as_task_v1, as_task_v2
+from celery.wire.protocol import CallOptions, Packing, Template, TemplateV1, as_task_v1, as_task_v2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from celery.app.base import Celery
 
@@ -49,6 +50,7 @@ _OWN_OPTIONS = frozenset(
     "countdown eta expires group_id group_index retries root_id parent_id shadow replaced_task_nesting stamped_headers "
     "callbacks errbacks chain chord argsrepr kwargsrepr headers".split()
 )
+_TIMES = frozenset(("countdown", "eta", "expires"))
 #: What is needed when the message is made already: where to answer, and how it is sent.
 _SENDING_OPTIONS = frozenset(
     "timeout confirm_timeout declare retry retry_policy connection producer publisher add_to_parent reply_to".split()
@@ -99,7 +101,34 @@ class _Plan(NamedTuple):
     address: Address
     #: What routes have added to the options.
     routed: dict[str, Any]
+    packing: Packing
+    #: Of calls that say nothing of themselves.
     template: Template
+
+
+class Series(NamedTuple):
+    """Calls that differ in ids and arguments only."""
+
+    template: Template
+    address: Address
+    reply_to: str
+    origin: str
+    mandatory: bool
+    #: Whether their times have to be looked at.
+    timed: bool
+
+    def message(self, task_id: str, args: Any, kwargs: Any, group_index: int | None = None) -> Publish:
+        """The message of one of them. Raises what `Template.fill` does."""
+        template, address, reply_to, origin, mandatory, timed = self
+        envelope = template.fill(task_id, args, kwargs, reply_to=reply_to, origin=origin, group_index=group_index)
+        until = None
+        if timed:
+            until = _until(envelope)
+            if envelope.properties.get("expiration") == "0":
+                logger.warning(
+                    "%s[%s] has expired before it was sent: workers will not run it.", template.name, task_id
+                )
+        return Publish(envelope, address.exchange, address.routing_key, address.queue, mandatory, until)
 
 
 class AMQP:
@@ -317,14 +346,17 @@ class AMQP:
     def message(
         self, task_id: str, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_type: Any = None
     ) -> Publish:
-        """An addressed message for a call.
+        """An addressed message for a call; see `series`. Raises what that and `Template.fill` do."""
+        return self.series(name, args, kwargs, options, task_type).message(task_id, args, kwargs)
+
+    def series(self, name: str, args: Any, kwargs: Any, options: dict[str, Any], task_type: Any = None) -> Series:
+        """What makes the messages of a call, and of calls that are like it.
 
         Args:
-            task_id: the id.
             name: task name.
-            args: positional arguments.
-            kwargs: keyword arguments.
-            options: of `apply_async`, with link and link_error as `callbacks` and `errbacks`; changed in place.
+            args: positional arguments, for routers.
+            kwargs: keyword arguments, for routers.
+            options: of `apply_async`, with link and link_error as `callbacks` and `errbacks`; what routes say is added.
             task_type: the registered task, for routers.
 
         Raises:
@@ -350,20 +382,14 @@ class AMQP:
             own["now"] = app.now_utc()
         if stamps:
             own["stamps"] = stamps
-        envelope = plan.template.fill(
-            task_id,
-            args,
-            kwargs,
-            reply_to=options.get("reply_to") or app.thread_oid,
-            origin=app.origin_name(),
-            own=CallOptions(**own) if own else PLAIN_CALL,
+        return Series(
+            type(plan.template)(name, plan.packing, CallOptions(**own)) if own else plan.template,
+            plan.address,
+            options.get("reply_to") or app.thread_oid,
+            app.origin_name(),
+            bool(options.get("mandatory")),
+            not _TIMES.isdisjoint(own),
         )
-        if "expires" in own and envelope.properties["expiration"] == "0":
-            logger.warning("%s[%s] has expired before it was sent: workers will not run it.", name, task_id)
-        address = plan.address
-        mandatory = bool(options.get("mandatory"))
-        until = _until(envelope) if envelope.headers.get("eta") else None
-        return Publish(envelope, address.exchange, address.routing_key, address.queue, mandatory, until)
 
     def _plan(
         self, name: str, args: Any, kwargs: Any, call: Mapping[str, Any], fixed: dict[str, Any], task_type: Any
@@ -396,8 +422,9 @@ class AMQP:
             for key, value in options.items()
             if key not in _MESSAGE_OPTIONS and key not in _DELIVERY_OPTIONS and key != "reply_to"
         }
-        template = self._protocol[0](name, Packing(**given))
-        plan = _Plan(fixed, conf.mark, self.queues.mark, address, routed, template)
+        packing = Packing(**given)
+        template = self._protocol[0](name, packing)
+        plan = _Plan(fixed, conf.mark, self.queues.mark, address, routed, packing, template)
         if by_name and conf.steady and all(type(value) in _SIMPLE for value in fixed.values()):
             if len(self._plans) >= _MOST_PLANS:
                 self._plans = {}
@@ -423,7 +450,7 @@ class AMQP:
         if not self._send_otherwise(name, message, options, policy):
             publisher = self.app.publisher
             if options.get("declare"):
-                declare = _queues_of(options)
+                declare = queues_of(options["declare"])
                 publisher.run(lambda sender: sender.declare(declare), policy)
             publisher.publish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
             self.sent(name, message)
@@ -434,7 +461,7 @@ class AMQP:
         if not self._send_otherwise(name, message, options, policy):
             publisher = self.app.publisher
             if options.get("declare"):
-                declare = _queues_of(options)
+                declare = queues_of(options["declare"])
                 await publisher.arun(lambda sender: sender.declare(declare), policy)
             await publisher.apublish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
             self.sent(name, message)
@@ -445,7 +472,7 @@ class AMQP:
         """Send by what the caller brings: an outbox, or a producer or connection of kombu."""
         producer, connection = options.get("producer") or options.get("publisher"), options.get("connection")
         if isinstance(producer, Outbox):
-            declare = _queues_of(options) if options.get("declare") else ()
+            declare = queues_of(options["declare"]) if options.get("declare") else ()
             producer.publish(message, name=name, policy=policy, timeout=options.get("timeout"), declare=declare)
             if producer.tells_when_sent:
                 return True
@@ -466,14 +493,20 @@ class AMQP:
         self, name: str, message: Publish, options: Mapping[str, Any]
     ) -> tuple[Publish, dict[str, Any] | None]:
         conf = self.app.conf
-        retry = options.get("retry")
-        policy = conf.task_publish_retry_policy
-        if options.get("retry_policy"):
-            policy = {**policy, **options["retry_policy"]}
+        policy = self.policy(options)
         if signals.before_task_publish.receivers:
-            policy = dict(policy)  # receivers may change it
-            message = _announce(name, message, policy, options.get("serializer") or conf.task_serializer)
-        return message, policy if (conf.task_publish_retry if retry is None else retry) else None
+            announced = dict(conf.task_publish_retry_policy if policy is None else policy)
+            message = _announce(name, message, announced, options.get("serializer") or conf.task_serializer)
+            policy = None if policy is None else announced
+        return message, policy
+
+    def policy(self, options: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The retry policy of a call; None: no retries."""
+        conf, retry = self.app.conf, options.get("retry")
+        if not (conf.task_publish_retry if retry is None else retry):
+            return None
+        own = options.get("retry_policy")
+        return {**conf.task_publish_retry_policy, **own} if own else conf.task_publish_retry_policy
 
     def sent(self, name: str, message: Publish) -> None:
         """Tell `after_task_publish` (SIG-005) of a message that is with the broker."""
@@ -509,9 +542,9 @@ def _delivery_mode(chosen: Any) -> int:
     return int(mode)
 
 
-def _queues_of(options: Mapping[str, Any]) -> list[Queue]:
+def queues_of(declare: Iterable[Any]) -> list[Queue]:
     """What the option `declare` names. An exchange alone is left out: nobody is bound to it."""
-    return [Queue.read(entity) for entity in options["declare"] if hasattr(entity, "exchange")]
+    return [Queue.read(entity) for entity in declare if hasattr(entity, "exchange")]
 
 
 def _opened(envelope: Envelope) -> Any:
@@ -526,7 +559,7 @@ def _opened(envelope: Envelope) -> Any:
 def _announce(name: str, message: Publish, policy: dict[str, Any], serializer: str) -> Publish:
     """Let receivers of before_task_publish change the message in place: body, headers, properties."""
     envelope = message.envelope
-    body, headers, properties = _opened(envelope), dict(envelope.headers), dict(envelope.properties)
+    body, headers, properties = _opened(envelope), deepcopy(envelope.headers), dict(envelope.properties)
     signals.before_task_publish.send(
         sender=name,
         body=body,

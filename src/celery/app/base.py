@@ -410,6 +410,9 @@ class Celery:
         self.amqp.send(name, message, (args, kwargs), options)
         return result
 
+    #: As it is here, whatever integrations put in its place.
+    _plain_send_task: Any = send_task
+
     async def asend_task(
         self,
         name: str,

@@ -12,22 +12,30 @@ Rules
     4. An item that cannot become a message stops none of the others, unless the caller says so (`on_error`); the
        caller is told at the end. A broker that stays away, beyond the retry policy, ends the call.
     5. What is sent and then not confirmed may have been sent: a retry sends it again, under the same id.
+    6. Neighbours that differ in id, arguments and place in a group only are a *run*: what they have in common is worked
+       out once, by the functions that a single call takes. A task with an `apply_async` of its own has none.
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from celery import exceptions
+from celery import exceptions, signals
+from celery.app.amqp import queues_of
 from celery.app.outcome import Outbox
-from celery.canvas.signature import maybe_signature
+from celery.app.sending import Calls
+from celery.canvas.signature import Signature, maybe_signature
+from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
 
     from celery.app.base import Celery
+    from celery.app.task import Task
     from celery.brokers.base import Publish
+    from celery.result import AsyncResult
 
 #: Items of a batch, at most; and of the first one, which is to leave at once. Each is four times the one before it.
 BATCH = 500
@@ -39,6 +47,10 @@ OLDEST = 0.05
 OnError = Literal["continue", "stop", "send_nothing"]
 #: Options that name another way to the broker than the application's own.
 _OTHER_WAYS = ("producer", "publisher", "connection")
+#: Options in which neighbours may differ, and still share all else.
+_OF_EACH = frozenset(("task_id", "group_index"))
+#: Options of a call that shares nothing: its times are its own, and so is the way that it is sent.
+_OWN_WAY = frozenset((*_OTHER_WAYS, "countdown", "eta", "expires", "shadow", "router", "stamped_headers", "argsrepr"))
 
 
 class Sent(NamedTuple):
@@ -63,18 +75,76 @@ class _Message(NamedTuple):
     timeout: float | None
 
 
+class _Run:
+    """Neighbours that are calls of one task with the same options: what they share is worked out once (rule 6).
+
+    Args:
+        app: the application.
+        signature: the first of them; it is sent by another call, as all are.
+        options: of `send_many`.
+    """
+
+    __slots__ = ("_calls", "_check", "_options", "_task", "declare", "name", "policy", "timeout")
+
+    def __init__(self, app: Celery, signature: Signature[Any], task: Task[..., Any], options: dict[str, Any]) -> None:
+        self.name = task.name
+        self._task = task
+        self._options = _shared(signature.options)
+        self._check = task._check_call if task._should_check() else None
+        args, kwargs, given = signature._call((), {}, None, options)
+        given = task._fill_options(_shared(given))
+        self.policy, self.timeout = app.amqp.policy(given), given.get("timeout")
+        self.declare = given.get("declare")
+        result_cls = partial(app.AsyncResult, backend=task.backend, task_name=task.name)
+        self._calls = Calls(app, self.name, args, kwargs, {**given, "task_type": task, "result_cls": result_cls})
+
+    def takes(self, signature: Signature[Any]) -> bool:
+        """Whether it is such a call."""
+        if signature["task"] != self.name:
+            return False
+        mine, count = self._options, 0
+        for option, value in signature["options"].items():
+            if option in _OF_EACH:
+                continue
+            count += 1
+            known = mine.get(option, _Run)
+            # Equal is not enough: 1 and True, inside of a callback, are two things on the wire.
+            if known is not value and (type(value) is not str or known != value):
+                return False
+        return count == len(mine)
+
+    def make(self, signature: Signature[Any]) -> tuple[AsyncResult[Any], Publish]:
+        """Its result and its message."""
+        args, kwargs, options = signature["args"], signature["kwargs"], signature["options"]
+        if self._check is not None:
+            self._check(args, kwargs)
+        return self._calls.make(options.get("task_id") or uuid(), tuple(args), kwargs, options.get("group_index"))
+
+
+def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {option: value for option, value in options.items() if option not in _OF_EACH}
+
+
 class Batch(Outbox):
     """Stands in for a producer: what items send through it leaves together."""
 
-    __slots__ = ("_app", "_item", "_options", "declare", "entries", "items")
+    __slots__ = ("_app", "_item", "_options", "_run", "_runs", "declare", "entries", "items")
 
     tells_when_sent = True
 
     def __init__(self, app: Celery, options: dict[str, Any]) -> None:
         super().__init__()
         self._app = app
-        self._options = {**options, "producer": self}
+        self._options = options
         self._item = 0
+        self._run: _Run | None = None
+        #: Calls that differ are made one by one, and so are all where something listens to each, or runs in place.
+        self._runs = (
+            type(app).send_task is type(app)._plain_send_task
+            and not app.conf.task_always_eager
+            and not signals.before_task_publish.receivers
+            and not any(options.get(way) for way in (*_OTHER_WAYS, "task_id", "router"))
+        )
         self.items: list[Sent] = []
         self.entries: list[_Message] = []
         self.declare: list[Any] = []
@@ -93,23 +163,46 @@ class Batch(Outbox):
         self.entries.append(_Message(self._item, name, message, policy, timeout))
         self.declare.extend(declare or ())
 
-    def add(self, index: int, item: Any) -> Sent:
+    def add(self, number: int, item: Any) -> Sent:
         """Have an item make its message."""
-        before, begun = len(self.entries), len(self.begins)
+        before = len(self.entries)
         self._item = len(self.items)
         try:
-            signature = maybe_signature(item, app=self._app)
+            signature = item if type(item) is Signature else maybe_signature(item, app=self._app)
             if signature is None or not hasattr(signature, "apply_async"):
                 raise TypeError(f"send_many takes signatures, not {type(item).__name__}: {item!r:.200}")  # noqa: TRY301 - told as the item's own
-            options = self._options
-            if any(signature.options.get(way) for way in _OTHER_WAYS):
-                options = {name: value for name, value in options.items() if name != "producer"}
-            sent = Sent(index, signature.task, signature.apply_async(**options))
+            sent = Sent(number, signature["task"], self._send(signature))
         except Exception as error:  # noqa: BLE001 - it belongs to the item, and is told at the end
-            del self.entries[before:], self.begins[begun:]
-            sent = Sent(index, item.get("task", "") if isinstance(item, dict) else "", None, error)
+            del self.entries[before:]
+            sent = Sent(number, item.get("task", "") if isinstance(item, dict) else "", None, error)
         self.items.append(sent)
         return sent
+
+    def _send(self, signature: Signature[Any]) -> Any:
+        run = self._run_of(signature) if self._runs else None
+        if run is not None:
+            result, message = run.make(signature)
+            self.entries.append(_Message(self._item, run.name, message, run.policy, run.timeout))
+            return result
+        if any(signature.options.get(way) for way in _OTHER_WAYS):
+            return signature.apply_async(**self._options)
+        return signature.apply_async(**{"producer": self, **self._options})
+
+    def _run_of(self, signature: Signature[Any]) -> _Run | None:
+        """The run that a call belongs to; None: it has to go its own way."""
+        run = self._run
+        if run is not None and run.takes(signature):
+            return run
+        kind: Any = type(signature)
+        if kind.apply_async is not kind._plain_apply_async or not _OWN_WAY.isdisjoint(signature["options"]):
+            return None
+        task = signature._known_type()
+        if task is None or task.name != signature["task"] or not task._calls_are_alike():
+            return None
+        run = self._run = _Run(self._app, signature, task, self._options)
+        if run.declare:
+            self.declare.extend(queues_of(run.declare))
+        return run
 
     def fail(self, entry: _Message, error: Exception) -> None:
         """The broker's driver refused a message."""

@@ -19,41 +19,75 @@ if TYPE_CHECKING:
 def prepare(
     app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, Any]
 ) -> tuple[AsyncResult[Any], Publish]:
-    """The result of a call and its message, ready to be sent. See `Celery.send_task`.
-
-    Inside a task, the running one becomes the parent, and remembers the result among its children.
-    """
-    task_type = options.pop("task_type", None)
-    result_cls = options.pop("result_cls", None) or app.AsyncResult
+    """The result of a call and its message, ready to be sent. See `Celery.send_task`."""
     task_id = options.pop("task_id", None) or uuid()
-    if task_type is None:
-        _fill_in_task_options(app, name, options)
-        if app.conf.task_always_eager:
-            warnings.warn(
-                "task_always_eager has no effect on send_task: the task is sent.", AlwaysEagerIgnored, stacklevel=4
-            )
-    for link, header in (("link", "callbacks"), ("link_error", "errbacks")):
-        linked = options.pop(link, None)
-        if linked is not None:
-            options[header] = list(linked) if isinstance(linked, (list, tuple)) else [linked]
-    frame = _state.worker_frame()
-    if frame is not None:
-        parent = frame.request
-        if options.get("root_id") is None:
-            options["root_id"] = parent.root_id or parent.id
-        if options.get("parent_id") is None:
-            options["parent_id"] = parent.id
-        if app.conf.task_inherit_parent_priority and options.get("priority") is None:
-            options["priority"] = (parent.delivery_info or {}).get("priority")
-    message = app.amqp.message(task_id, name, args, kwargs, options, task_type)
-    result = result_cls(task_id)
-    if options.get("ignore_result"):
-        result.ignored = True
-    else:
-        app.backend.on_task_call(options.get("producer"), task_id)
-    if frame is not None and options.get("add_to_parent", True) and frame.task.trail:
-        frame.request.children.append(result)
-    return result, message
+    return Calls(app, name, args, kwargs, options).make(task_id, args, kwargs)
+
+
+class Calls:
+    """A call, and others that differ from it in ids and arguments only.
+
+    Inside a task, the running one becomes the parent, and remembers the results among its children.
+
+    Args:
+        app: the application.
+        name: task name.
+        args: positional arguments of the first call, for routers.
+        kwargs: its keyword arguments, for routers.
+        options: of `Celery.send_task`, without the id; changed in place.
+    """
+
+    __slots__ = ("_children", "_expect", "_ignored", "_producer", "_result_cls", "_series")
+
+    def __init__(self, app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> None:
+        task_type = options.pop("task_type", None)
+        self._result_cls = options.pop("result_cls", None) or app.AsyncResult
+        if task_type is None:
+            _fill_in_task_options(app, name, options)
+            if app.conf.task_always_eager:
+                warnings.warn(
+                    "task_always_eager has no effect on send_task: the task is sent.",
+                    AlwaysEagerIgnored,
+                    stacklevel=5,
+                )
+        for link, header in (("link", "callbacks"), ("link_error", "errbacks")):
+            linked = options.pop(link, None)
+            if linked is not None:
+                options[header] = list(linked) if isinstance(linked, (list, tuple)) else [linked]
+        frame = _state.worker_frame()
+        self._children = None
+        if frame is not None:
+            _inherit(app, frame.request, options)
+            if options.get("add_to_parent", True) and frame.task.trail:
+                self._children = frame.request.children
+        self._series = app.amqp.series(name, args, kwargs, options, task_type)
+        self._ignored = bool(options.get("ignore_result"))
+        self._expect = None if self._ignored else app.backend.on_task_call
+        self._producer = options.get("producer")
+
+    def make(
+        self, task_id: str, args: Any, kwargs: Any, group_index: int | None = None
+    ) -> tuple[AsyncResult[Any], Publish]:
+        """The result of one of the calls and its message. Raises what `Template.fill` does."""
+        message = self._series.message(task_id, args, kwargs, group_index)
+        result = self._result_cls(task_id)
+        if self._expect is None:
+            result.ignored = True
+        else:
+            self._expect(self._producer, task_id)
+        if self._children is not None:
+            self._children.append(result)
+        return result, message
+
+
+def _inherit(app: Celery, parent: Any, options: dict[str, Any]) -> None:
+    """What a call has from the task that makes it."""
+    if options.get("root_id") is None:
+        options["root_id"] = parent.root_id or parent.id
+    if options.get("parent_id") is None:
+        options["parent_id"] = parent.id
+    if app.conf.task_inherit_parent_priority and options.get("priority") is None:
+        options["priority"] = (parent.delivery_info or {}).get("priority")
 
 
 def _fill_in_task_options(app: Celery, name: str, options: dict[str, Any]) -> None:

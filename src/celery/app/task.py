@@ -403,6 +403,17 @@ class Task(Generic[P, R]):
         args = args if args is not None else ()
         if self._should_check():
             self._check_call(args, kwargs or {})
+        options = self._fill_options(options)
+        shadow = shadow or self.shadow_name(args, kwargs, options)
+        if shadow:
+            options["shadow"] = shadow
+        serializer = options.get("serializer") or self._get_app().conf.task_serializer
+        if self._dump_call is not None and serializer != "pickle":
+            args, kwargs = self._dump_call(args, kwargs or {})
+        return args, kwargs, options
+
+    def _fill_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a call, with those that the task itself has."""
         if self._exec_options is None:
             type(self)._exec_options = {
                 name: value for name in EXECUTION_OPTIONS if (value := getattr(self, name, None)) is not None
@@ -413,15 +424,14 @@ class Task(Generic[P, R]):
             raise ValueError(
                 f"soft_time_limit ({soft} s) of task {self.name} must not be greater than its time_limit ({hard} s)."
             )
-        shadow = shadow or self.shadow_name(args, kwargs, options)
-        if shadow:
-            options["shadow"] = shadow
         if options.get("ignore_result") is None:
             options["ignore_result"] = self.ignore_result
-        serializer = options.get("serializer") or self._get_app().conf.task_serializer
-        if self._dump_call is not None and serializer != "pickle":
-            args, kwargs = self._dump_call(args, kwargs or {})
-        return args, kwargs, options
+        return options
+
+    def _calls_are_alike(self) -> bool:
+        """Whether a call is nothing but its arguments and options: no method on its way was replaced."""
+        cls: Any = type(self)
+        return self._dump_call is None and (cls.apply_async, cls.shadow_name, cls.AsyncResult) == self._plain
 
     def _should_check(self) -> bool:
         return self._get_app().strict_typing if self.typing is None else self.typing
@@ -732,6 +742,9 @@ class Task(Generic[P, R]):
             return sig.apply().get()
         sig.apply_async(producer=self.request.outbox)
         raise Ignore("Replaced by new task")
+
+    #: As they are here: integrations put others in their place, in this very class.
+    _plain: Any = (apply_async, shadow_name, AsyncResult)
 
     def start_strategy(self, app: Celery, consumer: Any, **kwargs: Any) -> Any:
         """The message handler that a worker uses for this task."""

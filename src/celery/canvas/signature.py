@@ -253,6 +253,9 @@ class Signature(dict[str, Any], Generic[R]):
             return cast("result.AsyncResult[R]", known.apply_async(args, kwargs, **options))
         return self.app.send_task(self.task, args, kwargs, **options)
 
+    #: As it is here, whatever integrations put in its place.
+    _plain_apply_async: Any = apply_async
+
     async def aapply_async(
         self,
         args: Iterable[Any] | None = None,
@@ -308,8 +311,11 @@ class Signature(dict[str, Any], Generic[R]):
 
     def clone(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any) -> Self:
         """A copy with these arguments and options merged in (CANVAS-006)."""
-        args, kwargs, options = self._merge(args, kwargs, opts)
-        fields = {**self, "args": args, "kwargs": kwargs, "options": deepcopy(options)}
+        if args or kwargs or opts:
+            args, kwargs, options = self._merge(args, kwargs, opts)
+        else:
+            args, kwargs, options = tuple(self.args or ()), dict(self.kwargs or {}), self.options
+        fields = {**self, "args": args, "kwargs": kwargs, "options": deepcopy(options) if options else {}}
         copied = cast(Self, self.from_dict(fields, app=self._app))
         copied._type = self._type
         return copied
