@@ -258,6 +258,17 @@ def _with_body(chord: Sig, body: Sig) -> Sig:
 _OF_WHOLE_CHAIN = frozenset(("task_id", "link", "link_error", "group_id", "group_index", "chord", "chain"))
 
 
+def give(sig: Sig, args: Iterable[Any], kwargs: Mapping[str, Any] | None) -> None:
+    """Put arguments before those of whatever runs first, where it takes any (CANVAS-026, CANVAS-038)."""
+    kind = kind_of(sig)
+    if kind == TASK:
+        sig.args, sig.kwargs, _ = sig._merge(args, kwargs)
+        return
+    members = members_of(sig)
+    for member in members[:1] if kind == CHAIN else members:
+        give(cast(Sig, member), args, kwargs)
+
+
 def ends_in_group(sig: Mapping[str, Any]) -> bool:
     """Whether what it comes to is the values of a group."""
     kind = kind_of(sig)

@@ -209,9 +209,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         of_members = {**header.options, **{name: value for name, value in options.items() if name not in _OF_BODY}}
         of_members.pop("task_id")
         producer = of_members.pop("producer", None)
-        members = Placed(header.kwargs["tasks"], gid, self._app)
-        if args or kwargs:
-            of_members.update(args=args, kwargs=kwargs)
+        members = Placed(header.kwargs["tasks"], gid, self._app, args, kwargs)
         begin = _Beginning(app, gid, members, body, producer, polling)
         of_members |= {"chord": body, "add_to_parent": False}
         send_members(app, members, before_last=begin, producer=producer, **of_members)
@@ -309,18 +307,18 @@ class _Beginning:
         self._polling = polling
 
     def __call__(self) -> None:
-        app, results = self._app, self._members.results
+        app, members = self._app, self._members
         backend = app.backend
-        if not self._members.size:
+        if not members.size:
             return
-        if any(hasattr(result, "results") for result in results):
+        if any(hasattr(result, "results") for result in members.results):
             # The body gets the values in the shape of the header.
-            app.GroupResult(self._group_id, results).save(backend)
+            app.GroupResult(self._group_id, members.expected(app)).save(backend)
         start = ChordStart(self._group_id, self._members.size)
         outbox = self._producer if isinstance(self._producer, Outbox) else None
         if backend.chords is None:
             polling = self._polling if outbox is None else {**self._polling, "producer": outbox}
-            backend.apply_chord((self._group_id, results), self._body, **polling)
+            backend.apply_chord((self._group_id, members.expected(app)), self._body, **polling)
         elif outbox is not None:
             outbox.begin(start)
         else:

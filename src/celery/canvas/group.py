@@ -13,7 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from celery import _state
-from celery.canvas.algebra import CHAIN, GROUP, completions, is_nothing, kind_of, laid_out, size_known, unrolled
+from celery.canvas.algebra import (
+    CHAIN,
+    GROUP,
+    TASK,
+    completions,
+    give,
+    is_nothing,
+    kind_of,
+    laid_out,
+    size_known,
+    unrolled,
+)
 from celery.canvas.composed import Composed, as_signature
 from celery.canvas.sending import send_members
 from celery.canvas.signature import Signature, as_list
@@ -23,6 +34,7 @@ from celery.utils.uniqueid import uuid
 
 if TYPE_CHECKING:
     from celery import result
+    from celery.app.base import Celery
 
 R = TypeVar("R")
 Sig = Signature[Any]
@@ -142,10 +154,10 @@ class group(Composed[list[R]]):  # noqa: N801 - the documented name
             return self.apply(args, kwargs, **options)
         options = {**self.options, **{name: value for name, value in options.items() if value is not None}}
         gid = options.pop("task_id", None) or uuid()
-        members = Placed(self.kwargs["tasks"], options.pop("group_id", None) or gid, self._app)
+        members = Placed(
+            self.kwargs["tasks"], options.pop("group_id", None) or gid, self._app, tuple(args or ()), kwargs
+        )
         members.position = options.pop("group_index", None) or 0
-        if args or kwargs:
-            options.update(args=tuple(args or ()), kwargs=kwargs)
         sent = self._result(gid, send_members(app, members, producer=producer, add_to_parent=False, **options))
         frame = _state.worker_frame()
         if add_to_parent and frame is not None and frame.task.trail:
@@ -262,13 +274,15 @@ class Drawn:
 class Placed:
     """Members on their way: each gets its id and its place when it is drawn, and what it completes is counted."""
 
-    def __init__(self, members: Any, group_id: str, app: Any) -> None:
+    def __init__(self, members: Any, group_id: str, app: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> None:
         self._members = members
         self._group_id = group_id
         self._app = app
+        self._given = (args, kwargs) if args or kwargs else None
         self.position = 0
         #: How many parts the members drawn so far make (CANVAS-053).
         self.size = 0
+        #: Of the members drawn so far; of a task its id, until it is sent.
         self.results: list[Any] = []
 
     @property
@@ -280,11 +294,23 @@ class Placed:
         members = self._members.draw() if isinstance(self._members, Drawn) else self._members
         for member in flat(members, self._app):
             placed = member.clone()
-            self.results.append(placed.freeze(None, self._group_id, None, None, None, self.position))
-            parts = completions(placed)
+            if kind_of(placed) == TASK:
+                options, parts = placed.options, 1
+                self.results.append(options.setdefault("task_id", uuid()))
+                options.setdefault("group_id", self._group_id)
+                options["group_index"] = self.position
+            else:
+                parts = completions(placed)
+                self.results.append(placed.freeze(None, self._group_id, None, None, None, self.position))
+            if self._given is not None:
+                give(placed, *self._given)
             self.position += parts
             self.size += parts
             yield placed
+
+    def expected(self, app: Celery) -> list[Any]:
+        """Results of the members drawn so far, sent or not."""
+        return [app.AsyncResult(result) if isinstance(result, str) else result for result in self.results]
 
 
 def members_from(given: Any, app: Any) -> Any:

@@ -39,8 +39,14 @@ def send_members(
 
 
 def _send_each(members: Placed, before_last: Callable[[], Any] | None, options: dict[str, Any]) -> None:
-    for member in _up_to_last(members, before_last):
-        member.apply_async(**options)
+    for number, member in enumerate(_up_to_last(members, before_last)):
+        _sent(members, number, member.apply_async(**options))
+
+
+def _sent(members: Placed, number: int, result: Any) -> None:
+    """Keep the result of a task; of anything else it is known since its place was."""
+    if isinstance(members.results[number], str):
+        members.results[number] = result
 
 
 def _send_in_batches(
@@ -53,6 +59,7 @@ def _send_in_batches(
         for sent in batch:
             if sent.error is not None:
                 raise sent.error
+            _sent(members, sent.number, sent.result)
 
 
 def _up_to_last(members: Placed, before_last: Callable[[], Any] | None) -> Iterator[Signature[Any]]:
