@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
 from celery.app import brokers
-from celery.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,8 +18,9 @@ if TYPE_CHECKING:
     from celery.brokers.base import Publish
     from celery.brokers.topology import Queue
 
-#: Schemes that kombu has no transport for.
-_OURS_ALONE = ("sqlite",)
+#: Brokers that kombu reaches through our own driver; its `memory` is another store than ours.
+_OWN_TRANSPORTS = ("sqlite", "memory")
+_OWN_TRANSPORT = "celery.brokers.kombu_transport:Transport"
 
 
 def connection(app: Celery, url: str | None = None, *, read: bool = False, **options: Any) -> Any:
@@ -31,20 +31,12 @@ def connection(app: Celery, url: str | None = None, *, read: bool = False, **opt
         url: another broker than the configured one.
         read: to the one that is consumed from.
         options: of kombu.Connection.
-
-    Raises:
-        ImproperlyConfigured: the broker is one that kombu does not know (SQLite).
     """
     from kombu.connection import Connection
 
     urls = [url] if url else brokers.broker_urls(app, read=read)
-    for each in urls:
-        scheme = each.partition("://")[0]
-        if scheme in _OURS_ALONE:
-            raise ImproperlyConfigured(
-                f"kombu has no transport {scheme!r}, so there is no kombu connection to this broker. Send and consume "
-                "through the application (apply_async, the worker), or use Redis or RabbitMQ."
-            )
+    if urls[0].partition("://")[0] in _OWN_TRANSPORTS:
+        options.setdefault("transport", _OWN_TRANSPORT)
     conf = app.conf
     options.setdefault("transport_options", dict(conf.broker_transport_options or {}))
     options.setdefault("connect_timeout", conf.broker_connection_timeout)
