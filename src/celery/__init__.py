@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from celery.app import shared_task as shared_task
     from celery.app.base import Celery as Celery
     from celery.app.task import Task as Task
-    from celery.canvas.chain import chain as chain
-    from celery.canvas.chord import chord as chord
-    from celery.canvas.group import group as group
+    from celery.canvas.chains import chain as chain
+    from celery.canvas.chords import chord as chord
+    from celery.canvas.groups import group as group
     from celery.canvas.maps import chunks as chunks
     from celery.canvas.maps import xmap as xmap
     from celery.canvas.maps import xstarmap as xstarmap
@@ -50,12 +50,12 @@ _HOMES = {
     "Signature": "celery.canvas.signature",
     "Task": "celery.app.task",
     "bugreport": "celery.app",
-    "chain": "celery.canvas.chain",
-    "chord": "celery.canvas.chord",
+    "chain": "celery.canvas.chains",
+    "chord": "celery.canvas.chords",
     "chunks": "celery.canvas.maps",
     "current_app": "celery._state",
     "current_task": "celery._state",
-    "group": "celery.canvas.group",
+    "group": "celery.canvas.groups",
     "maybe_signature": "celery.canvas.signature",
     "shared_task": "celery.app",
     "signature": "celery.canvas.signature",

@@ -77,7 +77,7 @@ def add_group_task(app: Celery) -> Task[..., Any]:
     """celery.group: sends a group from a worker."""
 
     def group(tasks: Any, result: Any, group_id: str, partial_args: Any, add_to_parent: bool = True) -> Any:  # noqa: ARG001 - in Celery's signature
-        members = app._load("celery.canvas.group:group")(tasks, app=app)
+        members = app._load("celery.canvas.groups:group")(tasks, app=app)
         return members.apply_async(partial_args, task_id=group_id, add_to_parent=add_to_parent).as_tuple()
 
     return _register(app, "group", group)
@@ -98,7 +98,7 @@ def add_chord_task(app: Celery) -> Task[..., Any]:
     """celery.chord: starts a chord from a worker."""
 
     def chord(header: Any, body: Any, partial_args: Any = (), kwargs: Any = None, **options: Any) -> Any:
-        made = app._load("celery.canvas.chord:chord")(header, body, app=app)
+        made = app._load("celery.canvas.chords:chord")(header, body, app=app)
         options = {name: value for name, value in options.items() if name not in ("eager", "countdown")}
         return made.apply_async(partial_args, kwargs, **options).as_tuple()
 

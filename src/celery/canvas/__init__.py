@@ -20,26 +20,26 @@ from typing import TYPE_CHECKING, Any
 from celery.canvas.signature import Signature, maybe_signature, maybe_subtask, signature, subtask
 
 if TYPE_CHECKING:
-    from celery.canvas.chain import _chain as _chain
-    from celery.canvas.chain import chain as chain
-    from celery.canvas.chord import _chord as _chord
-    from celery.canvas.chord import chord as chord
-    from celery.canvas.group import group as group
+    from celery.canvas.chains import _chain as _chain
+    from celery.canvas.chains import chain as chain
+    from celery.canvas.chords import _chord as _chord
+    from celery.canvas.chords import chord as chord
+    from celery.canvas.groups import group as group
     from celery.canvas.maps import chunks as chunks
     from celery.canvas.maps import xmap as xmap
     from celery.canvas.maps import xstarmap as xstarmap
     from celery.canvas.stamping import StampingVisitor as StampingVisitor
 
-#: Names that load when they are used: most programs send plain calls.
+#: Names that load when they are used: most programs send plain calls. A module must not be called as one of them is.
 _HOMES = {
     "StampingVisitor": "stamping",
     "_basemap": "maps",
-    "_chain": "chain",
-    "_chord": "chord",
-    "chain": "chain",
-    "chord": "chord",
+    "_chain": "chains",
+    "_chord": "chords",
+    "chain": "chains",
+    "chord": "chords",
     "chunks": "maps",
-    "group": "group",
+    "group": "groups",
     "xmap": "maps",
     "xstarmap": "maps",
 }

@@ -218,13 +218,22 @@ def laid_out(steps: Iterable[Mapping[str, Any]], app: Any = None) -> list[Sig]:
     found: list[Sig] = []
     for step in _spliced(steps, app):
         last = found[-1] if found else None
-        if last is not None and kind_of(last) == GROUP:
-            found[-1] = make_chord(last, step, app=last._app)
-        elif last is not None and kind_of(last) == CHORD and kind_of(last.kwargs["body"] or {}) == GROUP:
-            found[-1] = _with_body(last, make_chord(last.kwargs["body"], step, app=last._app))
+        if last is not None and ends_in_group(last):
+            found[-1] = after_group(last, step)
         else:
             found.append(step)
     return found
+
+
+def after_group(ending: Sig, step: Sig) -> Sig:
+    """What ends in a group and a step after it: that group becomes the header of a chord, however deep it is."""
+    kind = kind_of(ending)
+    if kind == CHAIN:
+        return cast(Sig, make_chain([*_steps_of(ending), step], app=ending._app))
+    if kind == CHORD:
+        body = cast(Sig, maybe_signature(ending.kwargs["body"], app=ending._app))
+        return _with_body(ending, after_group(body, step))
+    return cast(Sig, make_chord(ending, step, app=ending._app))
 
 
 def _spliced(steps: Iterable[Mapping[str, Any]], app: Any) -> Iterator[Sig]:

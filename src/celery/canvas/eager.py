@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from celery import states
 from celery.canvas.algebra import kind_of, laid_out, link_steps
 from celery.canvas.composed import as_signature, cloned
-from celery.canvas.group import flat
+from celery.canvas.groups import flat
+from celery.exceptions import Reject
 from celery.result import EagerResult, allow_join_result
 from celery.utils.uniqueid import uuid
 
@@ -41,7 +42,7 @@ def apply_chain(chain: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) 
         following_result = step.apply(args, kwargs, **given)
         _eldest(following_result).parent = result
         result = following_result
-        if getattr(result, "state", None) in _LAST:
+        if _ends_chain(result):
             break
     return result
 
@@ -84,6 +85,12 @@ def apply_chord(chord: Any, args: Any, kwargs: Any, propagate: bool, body: Any, 
 
 def _for_tasks(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in _NOT_FOR_TASKS}
+
+
+def _ends_chain(result: Any) -> bool:
+    """Whether nothing follows: the task was ignored, or refused its message."""
+    state = getattr(result, "state", None)
+    return state in _LAST or (state == states.FAILURE and isinstance(result.result, Reject))
 
 
 def _value_of(result: EagerResult[Any]) -> Any:

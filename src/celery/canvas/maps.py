@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from celery.canvas.group import group
+from celery.canvas.groups import group
 from celery.canvas.signature import Signature, maybe_signature, signature
 
 if TYPE_CHECKING:

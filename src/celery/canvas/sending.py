@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from celery.app.base import Celery
-    from celery.canvas.group import Placed
+    from celery.canvas.groups import Placed
     from celery.canvas.signature import Signature
 
 

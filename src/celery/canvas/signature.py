@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from celery.app.base import Celery
     from celery.app.task import Task
     from celery.canvas.composed import Composed
-    from celery.canvas.group import group
+    from celery.canvas.groups import group
 
 __all__ = ("Signature", "maybe_signature", "maybe_subtask", "signature", "subtask")
 
@@ -36,9 +36,9 @@ SignatureClass = TypeVar("SignatureClass", bound="type[Signature[Any]]")
 
 #: Composed kinds, loaded when the first one is read.
 _KINDS = {
-    "chain": "celery.canvas.chain:_chain",
-    "chord": "celery.canvas.chord:_chord",
-    "group": "celery.canvas.group:group",
+    "chain": "celery.canvas.chains:_chain",
+    "chord": "celery.canvas.chords:_chord",
+    "group": "celery.canvas.groups:group",
 }
 
 

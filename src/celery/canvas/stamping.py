@@ -18,7 +18,7 @@ import abc
 from typing import TYPE_CHECKING, Any
 
 from celery.canvas.algebra import CHAIN, CHORD, GROUP, kind_of
-from celery.canvas.group import Drawn
+from celery.canvas.groups import Drawn
 from celery.canvas.signature import Signature, as_list, maybe_signature
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ from pathlib import Path
 import canvas_expectations as expectations
 import pytest
 
+import celery.canvas
+
 DATA = Path(__file__).parents[2] / "data/canvas"
 FORMS, SHOWN, CALLS = (
     json.loads((DATA / f"{name}.json").read_text(encoding="utf-8")) for name in ("forms", "shown", "calls")
@@ -48,7 +50,7 @@ def test_compositions_come_to_the_same(names):
 
 
 def bare(text: str) -> str:
-    """Headers are shown as the tuple or list that they were given as, which a copy need not be; nothing is not shown."""
+    """Headers are shown as the tuple or list that they were given as, which a copy need not be; nothing is left out."""
     return text.replace("[", "(").replace("]", ")").replace(" | <chain@0x: empty>", "")
 
 
@@ -80,3 +82,10 @@ def comparable(message: dict[str, object]) -> dict[str, object]:
     text = json.dumps(message, sort_keys=True)
     text = re.sub(r"\\*'(add_to_parent|group_id|reply_to|task_id)\\*': (False|\\*'[#\w]+\\*')(, )?", "", text)
     return json.loads(text.replace(", }", "}"))
+
+
+def test_the_names_of_the_package_are_those_of_celery():
+    """API-001: what `celery.canvas` gives does not depend on what was imported before."""
+
+    for name in ("chain", "chord", "chunks", "group", "signature", "xmap", "xstarmap"):
+        assert getattr(celery.canvas, name) is getattr(celery, name)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from celery import _state, exceptions
 from celery.app.outcome import Outbox
 from celery.brokers.base import ChordStart
-from celery.canvas.algebra import CHAIN, GROUP, completions, header_of, kind_of, size_known
+from celery.canvas.algebra import CHAIN, GROUP, after_group, completions, ends_in_group, header_of, kind_of, size_known
 from celery.canvas.composed import Composed, as_signature, cloned
-from celery.canvas.group import Placed, group, members_from
+from celery.canvas.groups import Placed, group, members_from
 from celery.canvas.sending import send_members
 from celery.canvas.signature import Signature, as_list
 from celery.utils.imports import symbol_by_name
@@ -339,9 +339,8 @@ def followed(body: Sig, rest: Iterable[Any]) -> Sig:
     if kind == CHAIN:
         body.kwargs["tasks"] = [*body.kwargs["tasks"], *reversed(steps)]
         return body
-    if kind == GROUP:
-        following = steps.pop()
-        body = _chord(body, following, app=body._app)
+    if ends_in_group(body):
+        body = after_group(body, steps.pop())
     if steps:
         body.options["chain"] = [*steps, *as_list(body.options.get("chain"))]
     return body
