@@ -187,22 +187,21 @@ class Tracer:
         plan = self.plan(headers["task"])
         outbox = Outbox()
         request = Context()
-        values = request.__dict__
-        values.update(headers)
-        values.update(message.embed)
-        values.update(context)
-        values.update(
-            args=message.args,
-            kwargs=message.kwargs,
-            called_directly=False,
-            hostname=self.hostname,
-            delivery_info=delivery_info,
-            correlation_id=envelope.properties.get("correlation_id"),
-            reply_to=envelope.properties.get("reply_to"),
-            properties=envelope.properties,
-            headers=custom_headers(headers),
-            outbox=outbox,
-        )
+        request.__dict__ = {
+            **headers,
+            **message.embed,
+            **context,
+            "args": message.args,
+            "kwargs": message.kwargs,
+            "called_directly": False,
+            "hostname": self.hostname,
+            "delivery_info": delivery_info,
+            "correlation_id": envelope.properties.get("correlation_id"),
+            "reply_to": envelope.properties.get("reply_to"),
+            "properties": envelope.properties,
+            "headers": custom_headers(headers),
+            "outbox": outbox,
+        }
         return Attempt(plan, request, message.args, message.kwargs, job, outbox)
 
     def begin(self, attempt: Attempt) -> None:
