@@ -7,6 +7,7 @@ python adapter.py MODULE send TASK N            send one by one
 python adapter.py MODULE bulk TASK N            send by the call made for many
 python adapter.py MODULE roundtrip N            send, wait for the result, N times
 python adapter.py MODULE fetch                  get the results of the keys on standard input
+python adapter.py MODULE flow SHAPE N           send a workflow, wait for its result; when that began
 
 MODULE is one of `systems`, which says what each of them has. Times are of the wall, and of this process's CPU.
 """
@@ -17,6 +18,7 @@ import asyncio
 import importlib
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 WARM_UP = 20
 #: Results that are looked up after a drain.
 SAMPLE = 500
+#: How long a workflow may take.
+FLOW_SECONDS = 120.0
 #: Sends at once while a queue is filled.
 FILLING = 50
 #: What `add` makes of its arguments here.
@@ -72,7 +76,7 @@ async def bulk(system: Any, task: str, count: int) -> Answer:
 
 async def fill(system: Any, task: str, count: int) -> Answer:
     """Fill a queue; how fast does not matter."""
-    args = ARGUMENTS[task]
+    args = ARGUMENTS.get(task, ())
     if hasattr(system, "send_many"):
         handles = await system.send_many(task, args, count)
     elif system.WAITS:
@@ -100,6 +104,24 @@ async def roundtrip(system: Any, count: int) -> Answer:
             raise AssertionError(f"{number} + 1 came back as {result!r}")
     centiles = statistics.quantiles(times[WARM_UP:], n=100)
     return {"p50_ms": centiles[49], "p99_ms": centiles[98]}
+
+
+def flow(system: Any, shape: str, count: int) -> Answer:
+    """Send a workflow and wait for what its last part gives; seconds, and MiB that were not needed before."""
+    system.noop.delay()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    handle = system.flow(shape, count)
+    sent = time.monotonic() - began
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+    parts = count * count + 1 if shape == "nested" else count
+    answer = {"began": began, "parts": parts, "sent_seconds": sent, "producer_mib": memory / 1024}
+    if shape in system.EXPECTED:
+        value = handle.get(timeout=FLOW_SECONDS)
+        answer["total_seconds"] = time.monotonic() - began
+        if value != system.EXPECTED[shape](count):
+            raise AssertionError(f"{shape} of {count} gave {value!r:.200}")
+    return answer
 
 
 async def fetch(system: Any, keys: list[str]) -> Answer:
@@ -157,6 +179,8 @@ def main() -> None:
             answer = run(system, bulk(system, task, int(count)))
         case "roundtrip", [count]:
             answer = run(system, roundtrip(system, int(count)))
+        case "flow", [shape, count]:
+            answer = flow(system, shape, int(count))
         case "fetch", []:
             answer = run(system, fetch(system, json.load(sys.stdin)))
         case _:

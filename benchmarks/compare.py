@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 from pathlib import Path
 
@@ -81,6 +82,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Compare what the command line says; the exit status is 1 when a run of ours failed."""
+    # Told to end, take workers and servers along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options = arguments()
     trial = bool(options.tasks or options.system)
     failed = False

@@ -21,6 +21,7 @@ import signal
 import statistics
 import subprocess
 import time
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -172,17 +173,18 @@ def drain(run: Run) -> Measures:
     """Fill the queue, start a worker, wait for the last task."""
     contestant = run.contestant
     keys = run.adapter("fill", contestant.task, str(contestant.tasks))["keys"]
+    expected = contestant.tasks + (contestant.task == "chord")
     fetched: dict[str, Any] = {}
     with run.book, run.worker() as worker:
         run.wait_for(1, worker)
         # Starting up is not draining: what was spent before this moment does not count.
         before, done = run.spent(worker), run.book.totals().completions
-        run.wait_for(contestant.enough or contestant.tasks, worker)
+        run.wait_for(contestant.enough or expected, worker)
         time.sleep(SETTLE_SECONDS)
         totals, after = run.book.totals(), run.spent(worker)
         if contestant.task == "add":
             fetched = run.adapter("fetch", text=json.dumps(keys))
-    if totals.completions > contestant.tasks:
+    if totals.completions > expected:
         raise RuntimeError(f"{contestant.label}: {totals.completions} completions of {contestant.tasks} tasks")
     if fetched.get("wrong"):
         raise RuntimeError(f"{contestant.label}: results missing or wrong: {fetched['wrong'][:5]}")
@@ -222,6 +224,35 @@ def sending(run: Run, verb: str) -> Measures:
     before = run.store.cpu_seconds()
     answer = run.adapter(verb, run.contestant.task, str(run.contestant.tasks))
     return {**answer, "broker_us": 1e6 * (run.store.cpu_seconds() - before) / run.contestant.tasks}
+
+
+def flow(run: Run) -> Measures:
+    """Send a workflow to a worker that waits for it; when its first part ran, when its last one had run."""
+    run.adapter("fill", "noop", "1")
+    with run.book, run.worker() as worker:
+        run.wait_for(1, worker)
+        before = run.spent(worker)
+        with futures.ThreadPoolExecutor(1) as producer:
+            sending = producer.submit(run.adapter, "flow", run.contestant.task, str(run.contestant.tasks))
+            # One more task comes from the producer's own warm-up.
+            first = 0.0
+            while not sending.done():
+                if not first and run.book.totals().completions > 2:
+                    first = time.monotonic()
+                time.sleep(0.002)
+        answer = sending.result()
+        run.wait_for(2 + answer["parts"], worker)
+        time.sleep(SETTLE_SECONDS)
+        totals, after = run.book.totals(), run.spent(worker)
+    took = totals.last - answer["began"]
+    return {
+        "total_seconds": answer.get("total_seconds", took),
+        "first_task_seconds": max(0.0, first - answer["began"]),
+        "tasks_per_second": answer["parts"] / took,
+        "worker_us": 1e6 * (after.worker - before.worker) / answer["parts"],
+        "broker_us": 1e6 * (after.broker - before.broker) / answer["parts"],
+        "producer_mib": answer["producer_mib"],
+    }
 
 
 def idle(run: Run) -> Measures:

@@ -393,4 +393,61 @@ SHAPE = [
     ),
 ]
 
-WORKLOADS = {workload.name: workload for workload in [*AGAINST_CELERY, *AGAINST_EVERYONE, *SHAPE]}
+GROUP = "group of 100,000 with results"
+
+
+def parts(store: str, *more: Contestant) -> list[Contestant]:
+    """Chords of several sizes, beside the same tasks without a body."""
+    sizes = (1_000, 10_000, 100_000)
+    return [
+        Contestant(GROUP, "celeriac", store, sizes[-1], task="results"),
+        *(Contestant(f"chord of {size:,}", "celeriac", store, size, task="chord") for size in sizes),
+        *more,
+    ]
+
+
+FLOWS = [
+    Workload(
+        "group-redis",
+        "a group from a generator, Redis",
+        measures.flow,
+        pair(("redis", 100_000), ("redis", 5_000), "group"),
+        "canvas",
+    ),
+    Workload(
+        "chain-redis",
+        "a chain of 300, Redis",
+        measures.flow,
+        pair(("redis", 300), ("redis", 300), "chain"),
+        "canvas",
+    ),
+    Workload(
+        "nested-redis",
+        "a chain of 20 groups of 20, Redis",
+        measures.flow,
+        pair(("redis", 20), ("redis", 20), "nested"),
+        "canvas",
+    ),
+    Workload(
+        "chord-redis",
+        "chords with all their parts in the queue, Redis",
+        measures.drain,
+        parts(
+            "redis",
+            Contestant("Celery 5.7.0, group of 1,000 with results", "celery", "redis", 1_000, task="results"),
+            Contestant("Celery 5.7.0, chord of 1,000", "celery", "redis", 1_000, task="chord"),
+        ),
+        "canvas",
+        GROUP,
+    ),
+    Workload(
+        "chord-sqlite",
+        "chords with all their parts in the queue, SQLite",
+        measures.drain,
+        parts("sqlite"),
+        "canvas",
+        GROUP,
+    ),
+]
+
+WORKLOADS = {workload.name: workload for workload in [*AGAINST_CELERY, *FLOWS, *AGAINST_EVERYONE, *SHAPE]}

@@ -73,6 +73,27 @@ else:
         ledger.completed()
 
 
+@app.task
+def echo(value: int) -> int:
+    """One part of a workflow."""
+    ledger.completed()
+    return value
+
+
+@app.task
+def step(value: int) -> int:
+    """One link of a chain."""
+    ledger.completed()
+    return value + 1
+
+
+@app.task
+def ordered(values: list[int]) -> bool:
+    """The body of a chord: whether everything arrived, in order."""
+    ledger.completed()
+    return values == list(range(len(values)))
+
+
 TASKS: dict[str, Any] = {"noop": noop, "add": add, "swallow": swallow, "nap": nap}
 
 
@@ -87,12 +108,36 @@ async def send(task: str, *args: object) -> Any:
     return TASKS[task].delay(*args)
 
 
+def flow(shape: str, count: int) -> Any:
+    """Send a workflow of so many parts; what the last of them gives."""
+    from celery import chain, chord, group
+
+    match shape:
+        case "group":
+            return group(noop.s() for _ in range(count)).apply_async()
+        case "results":
+            return group(echo.s(number) for number in range(count)).apply_async()
+        case "chord":
+            return chord((echo.s(number) for number in range(count)), ordered.s()).apply_async()
+        case "chain":
+            return chain(step.s(0), *(step.s() for _ in range(count - 1))).apply_async()
+        case "nested":
+            # Groups one after another; each part but those of the first group ignores what came before it.
+            groups = (group(echo.si(number) for number in range(count)) for _ in range(count))
+            return chain(*groups, ordered.s()).apply_async()
+        case _:
+            raise ValueError(f"{shape} is no workflow")
+
+
 async def send_many(task: str, args: tuple[object, ...], count: int) -> list[Any]:
     """Ours has a call for it; Celery's nearest is a group, which sends one by one."""
+    if task not in TASKS:
+        sent = flow(task, count)
+        return sent.results if task in {"group", "results"} else [sent]
     signatures = (TASKS[task].s(*args).set(**SEND_OPTIONS) for _ in range(count))
     if OURS:
         return list(app.send_many(signatures))  # type: ignore[attr-defined, unused-ignore]
-    from celery import group  # type: ignore[attr-defined, unused-ignore]
+    from celery import group
 
     return list(group(signatures).apply_async().results)
 
@@ -100,6 +145,10 @@ async def send_many(task: str, args: tuple[object, ...], count: int) -> list[Any
 async def result(handle: Any) -> object:
     """The value."""
     return handle.get(timeout=setting.RESULT_SECONDS)
+
+
+#: What a workflow of so many parts has to give.
+EXPECTED = {"chord": lambda _: True, "chain": lambda count: count, "nested": lambda _: True}
 
 
 def key(handle: Any) -> str:
