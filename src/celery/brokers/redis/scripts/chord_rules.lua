@@ -1,7 +1,21 @@
 -- What happens to the keys of a chord (wire.md 4.5), for the scripts that are appended to this one.
 -- `base` is the key of the header's group. Seconds are '' where something is kept for ever.
 
+-- What this run knows of chords, by key: holder of the claim, size with those that joined, count. Read once.
+local chords = {}
+local function chord_known(base, ordered)
+  local known = chords[base]
+  if not known then
+    known = {holder = redis.call('GET', base .. '.c'), size = redis.call('GET', base .. '.s')}
+    known.size = known.size and known.size + (redis.call('GET', base .. '.t') or 0)
+    known.count = redis.call(ordered == '1' and 'ZCARD' or 'LLEN', base .. '.j')
+    chords[base] = known
+  end
+  return known
+end
+
 local function chord_begin(base, size, life)
+  chords[base] = nil
   redis.call('DEL', base .. '.c')
   if life == '' then
     redis.call('SET', base .. '.s', size)
@@ -11,10 +25,9 @@ local function chord_begin(base, size, life)
 end
 
 -- Keep the bookkeeping for its time from now on; once for each chord and run, as that is five commands.
-local chords_kept = {}
-local function chord_keep(base, life, group_life)
-  if life == '' or chords_kept[base] then return end
-  chords_kept[base] = true
+local function chord_keep(known, base, life, group_life)
+  if life == '' or known.kept then return end
+  known.kept = true
   for _, suffix in ipairs({'.j', '.t', '.s', '.d'}) do redis.call('EXPIRE', base .. suffix, life) end
   if group_life ~= '' then redis.call('EXPIRE', base, group_life) end
 end
@@ -22,21 +35,22 @@ end
 -- Count a part. Gives 'claimed' to whom completed the chord, or asks again with the token that has claimed it already;
 -- 'held' when another has the claim, and nil when there is nothing to do.
 local function chord_part(base, id, score, part, token, ordered, life, group_life, claim)
-  local holder = redis.call('GET', base .. '.c')
-  if holder == 'done' then return nil end
+  local known = chord_known(base, ordered)
+  if known.holder == 'done' then return nil end
   if redis.call('SADD', base .. '.d', id .. ':' .. score) == 1 then
     if ordered == '1' then
-      redis.call('ZADD', base .. '.j', score, part)
+      known.count = known.count + redis.call('ZADD', base .. '.j', score, part)
     else
-      redis.call('RPUSH', base .. '.j', part)
+      known.count = redis.call('RPUSH', base .. '.j', part)
     end
   end
-  local count = redis.call(ordered == '1' and 'ZCARD' or 'LLEN', base .. '.j')
-  chord_keep(base, life, group_life)
-  local size = redis.call('GET', base .. '.s')
-  if not size or count < size + (redis.call('GET', base .. '.t') or 0) then return nil end
-  if holder == token or redis.call('SET', base .. '.c', token, 'NX', 'EX', claim) then return 'claimed' end
-  return 'held'
+  chord_keep(known, base, life, group_life)
+  if not known.size or known.count < known.size then return nil end
+  if not known.holder then
+    redis.call('SET', base .. '.c', token, 'NX', 'EX', claim)
+    known.holder = token
+  end
+  return known.holder == token and 'claimed' or 'held'
 end
 
 -- Whether the token is the claim, or may be it again: when it has ended and nobody else has taken it.
@@ -46,6 +60,7 @@ local function chord_holds(base, token)
 end
 
 local function chord_close(base, mark)
+  chords[base] = nil
   redis.call('DEL', base .. '.j', base .. '.t', base .. '.s', base .. '.d')
   redis.call('SET', base .. '.c', 'done', 'EX', mark)
 end
