@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from celery.canvas.algebra import fold, laid_out, link_steps
-from celery.canvas.composed import Composed, as_signature, cloned
+from celery.canvas.composed import Composed, as_signature, cloned, eldest
 from celery.canvas.signature import Signature
 from celery.utils.functional import is_list
 from celery.utils.imports import symbol_by_name
@@ -85,7 +85,7 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
                 self.options["task_id"] = step.id
             else:
                 frozen = step.freeze(root_id=root_id, parent_id=parent_id)
-            _eldest(frozen).parent = parent
+            eldest(frozen).parent = parent
             parent = frozen
         return parent if steps else self.app.GroupResult(_id, [])
 
@@ -191,10 +191,3 @@ class chain(_chain[R]):  # noqa: N801 - the documented name
         if cls is not chain and isinstance(made, _chain):
             return cls.from_dict(made)
         return made
-
-
-def _eldest(result: Any) -> Any:
-    """What came first of a result with parents."""
-    while result.parent is not None:
-        result = result.parent
-    return result

@@ -76,3 +76,10 @@ def as_signature(value: Any, app: Celery | None) -> Sig:
 def cloned(members: Any) -> Any:
     """Copies of members; a generator is not touched."""
     return type(members)(member.clone() for member in members) if size_known(members) else members
+
+
+def eldest(result: Any) -> Any:
+    """What came first of a result with parents."""
+    while result.parent is not None:
+        result = result.parent
+    return result
