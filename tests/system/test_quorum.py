@@ -74,7 +74,7 @@ def test_each_consumer_has_a_prefetch_count_of_its_own(rabbitmq_url, tmp_path):
         keys = [stage.key() for _ in range(4)]
         stage.send_all("block_late", [(key,) for key in keys])
         wait_until(lambda: len(stage.ledger.entries("start")) == 2, "two that run")
-        assert stage.waiting() == 2
+        wait_until(lambda: stage.waiting() == 2, stage.waiting)  # what is sent to a quorum queue takes a moment
         assert len({entry.pid for entry in stage.ledger.entries("start")}) == 2
         for key in keys:
             stage.open_gate(key)

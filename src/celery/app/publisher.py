@@ -74,6 +74,11 @@ class Publisher:
         """The broker in use."""
         return self._url
 
+    @property
+    def urls(self) -> list[str]:
+        """All that may be used."""
+        return list(self._pools)
+
     def publish(
         self,
         batch: Sequence[Publish],

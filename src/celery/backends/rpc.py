@@ -61,13 +61,21 @@ class RPCBackend(Backend):
 
     async def write(self, batch: Sequence[ResultWrite]) -> None:
         """Publish many records; those that nobody asked for go nowhere."""
-        messages = [
+        messages = self.messages(batch)
+        if messages:
+            await self.app.publisher.apublish(messages, confirm=True)
+
+    def messages(self, batch: Sequence[ResultWrite]) -> list[Publish]:
+        """Records as messages, for a receiver that sends them itself."""
+        return [
             self._message(write.reply_to, write.task_id, write.payload, write.content_type, write.content_encoding)
             for write in batch
             if write.reply_to
         ]
-        if messages:
-            await self.app.publisher.apublish(messages, confirm=True)
+
+    def sends_to(self, url: str) -> bool:
+        """Whether this broker is where all records go."""
+        return self.app.publisher.urls == [url]
 
     def _message(
         self, reply_to: str, task_id: str, payload: bytes, content_type: str, content_encoding: str

@@ -12,11 +12,11 @@ import uuid
 import pytest
 import uvloop
 
-from celery import exceptions
+from celery import Celery, exceptions
 from celery.brokers.amqp import Receiver, Sender, frames, messages
 from celery.brokers.amqp.address import read
 from celery.brokers.amqp.blocking import Link
-from celery.brokers.base import Publish, Settlement, Verdict
+from celery.brokers.base import Publish, ResultWrite, Settlement, Verdict
 from celery.brokers.topology import Exchange, Queue
 from celery.wire.envelope import Envelope
 
@@ -361,3 +361,40 @@ async def test_a_restart_of_the_server_is_an_error_and_loses_nothing(private_rab
         await settle(receiver, got)
     inbox.close()
     sender.close()
+
+
+# -- results over rpc --------------------------------------------------------------------------------------------------
+
+
+async def test_results_for_who_waits_are_sent_before_their_messages_are_let_go(rabbitmq_url, sender, queue):
+    with Celery("proj", broker=rabbitmq_url, backend="rpc://", set_as_current=False) as app:
+        replies = Queue(f"replies-{uuid.uuid4()}", durable=False, auto_delete=True)
+        with contextlib.closing(sender.inbox(replies)) as inbox:
+            send(sender, queue, "late", "early", "forgotten")
+            receiver = Receiver(rabbitmq_url, {}, node="w1@host")
+            assert receiver.share(app.backend)
+            await receiver.open()
+            await receiver.consume(queue)
+            late, early, forgotten = await take(receiver, 3)
+            await settle(receiver, [early], Verdict.START)
+            record = {"state": "SUCCESS", "payload": b"{}", "reply_to": replies.name}
+            settlements = [
+                Settlement(late, Verdict.ACK, results=[ResultWrite(task_id="late", **record)]),
+                Settlement(early, Verdict.ACK, after_start=True, results=[ResultWrite(task_id="early", **record)]),
+                Settlement(forgotten, Verdict.ACK, results=[ResultWrite("x", "SUCCESS", b"{}", reply_to="gone")]),
+            ]
+            assert await receiver.settle(settlements) == []
+            told = [await asyncio.to_thread(inbox.get, 10) for _ in range(2)]
+            assert [one.properties["correlation_id"] for one in told] == ["late", "early"]
+            await receiver.close()
+        assert sender.length(queue.name) == 0
+
+
+def test_results_that_go_to_another_broker_are_left_to_the_backend(rabbitmq_url):
+    elsewhere = rabbitmq_url.replace("127.0.0.1", "localhost")
+    with Celery("proj", broker=rabbitmq_url, backend="rpc://", set_as_current=False) as app:
+        app.conf.broker_write_url = elsewhere
+        assert not Receiver(rabbitmq_url, {}, node="w1@host").share(app.backend)
+        assert Receiver(elsewhere, {}, node="w1@host").share(app.backend)
+    with Celery("proj", broker=rabbitmq_url, backend="cache+memory://", set_as_current=False) as app:
+        assert not Receiver(rabbitmq_url, {}, node="w1@host").share(app.backend)

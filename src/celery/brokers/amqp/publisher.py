@@ -1,4 +1,5 @@
-"""What a worker publishes: messages on their way back to a queue, into the delay ladder or a dead queue, confirmed.
+"""What a worker's receiver publishes: messages on their way back to a queue, into the delay ladder or a dead queue, and
+results for those who wait for them; all confirmed.
 
 It has a connection of its own, opened on first use: RabbitMQ stops reading from connections that publish when it runs
 out of memory or disk, and acknowledgements must not wait behind that.
@@ -30,14 +31,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Return(NamedTuple):
-    """A message that goes back to its queue, or through the ladder to it, or into its dead queue."""
+class Outgoing(NamedTuple):
+    """A message that goes (back) to a queue, or through the ladder to it, or into its dead queue."""
 
     envelope: Envelope
     queue: str
     #: Whole seconds that it waits in the ladder; None: not at all.
     delay: float | None = None
     dead: bool = False
+    #: A queue that is not there has refused it.
+    mandatory: bool = True
 
     @property
     def target(self) -> tuple[str, str]:
@@ -67,7 +70,7 @@ class Publisher:
         #: The account may not publish.
         self._forbidden = False
 
-    async def send(self, batch: Sequence[Return]) -> list[bool]:
+    async def send(self, batch: Sequence[Outgoing]) -> list[bool]:
         """Publish all and wait for the server's word on each: True where it took responsibility.
 
         Raises:
@@ -125,7 +128,7 @@ class Publisher:
         self._stream = stream
         return stream
 
-    def _publish(self, stream: Stream, sent: Return) -> int:
+    def _publish(self, stream: Stream, sent: Outgoing) -> int:
         exchange, routing_key = sent.target
         try:
             number = stream.connection.publish(
@@ -134,7 +137,7 @@ class Publisher:
                 routing_key,
                 messages.properties_of(sent.envelope),
                 sent.envelope.body,
-                mandatory=True,
+                mandatory=sent.mandatory,
             )
         except FieldError:
             return 0  # what came in can be sent again, save a name that is too long; it stays where it is
@@ -154,7 +157,7 @@ class Publisher:
             await self.close()
             raise self._address.lost(f"messages were not confirmed in time{blocked}") from None
 
-    async def _way(self, stream: Stream, sent: Return) -> bool:
+    async def _way(self, stream: Stream, sent: Outgoing) -> bool:
         """Declare, once, what a message needs on its way. False: it cannot be had, which is logged."""
         if sent.dead:
             ways, calls, subject = self._kept, [dead.declaration(sent.queue)], "the dead queue"

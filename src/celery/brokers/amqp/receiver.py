@@ -31,12 +31,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from celery.backends.rpc import RPCBackend
 from celery.brokers import base
 from celery.brokers.amqp import address, dead, declarations, messages
 from celery.brokers.amqp.acks import Unsettled
 from celery.brokers.amqp.errors import ChannelError
 from celery.brokers.amqp.events import Cancelled, ChannelClosed, Delivered
-from celery.brokers.amqp.publisher import Publisher, Return
+from celery.brokers.amqp.publisher import Outgoing, Publisher
 from celery.brokers.amqp.sender import CAPABILITIES
 from celery.brokers.amqp.streaming import Stream, connect
 from celery.brokers.base import Verdict
@@ -74,6 +75,7 @@ class Receiver(base.Receiver):
     capabilities = CAPABILITIES
 
     def __init__(self, url: str, options: Mapping[str, Any], *, node: str) -> None:
+        self._url = url
         self._address = address.read(url, options, name=node)
         self._publisher = Publisher(self._address)
         self._stream: Stream | None = None
@@ -96,6 +98,8 @@ class Receiver(base.Receiver):
         self._awake = asyncio.Event()
         self._unsettled = Unsettled()
         self._started: set[int] = set()
+        #: Where results come from that go to this broker; None: results are not our business.
+        self._replies: RPCBackend | None = None
         self._held: set[asyncio.TimerHandle] = set()
         #: Arrivals that may be copies of what is being sent back: should one kill us before the original is
         #: acknowledged, there would be two. None: nothing is being sent back.
@@ -158,23 +162,23 @@ class Receiver(base.Receiver):
 
     async def settle(self, batch: Sequence[base.Settlement]) -> list[base.Delivery]:
         """Apply settlements."""
-        stream = self._living()
         refused: list[base.Delivery] = []
-        done: list[int] = []
-        back: list[tuple[base.Settlement, Return]] = []
-        for settlement in batch:
-            receipt = settlement.delivery.receipt
-            if receipt is None:
-                continue
-            if settlement.after_start:
-                self._started.discard(receipt.tag)
-            elif receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
-                refused.append(settlement.delivery)
-        self._acknowledge(stream, done)
-        if back:
-            await self._send_back(back)
-        await stream.drained()
+        await self._apply([settlement for settlement in batch if not settlement.results], refused)
+        if telling := [settlement for settlement in batch if settlement.results]:
+            assert self._replies is not None
+            records = self._replies.messages([record for settlement in telling for record in settlement.results])
+            if records:
+                await self._publisher.send(
+                    [Outgoing(record.envelope, record.routing_key, mandatory=False) for record in records]
+                )
+            await self._apply(telling, refused)
+        await self._living().drained()
         return refused
+
+    def share(self, backend: object) -> bool:
+        """Whether it is the rpc backend, whose records are messages that go to this broker."""
+        self._replies = backend if isinstance(backend, RPCBackend) and backend.sends_to(self._url) else None
+        return self._replies is not None
 
     async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
         """Declare a private queue and call `callback` on the loop for each message."""
@@ -336,13 +340,29 @@ class Receiver(base.Receiver):
 
     # -- settling ---------------------------------------------------------------------------
 
+    async def _apply(self, batch: Sequence[base.Settlement], refused: list[base.Delivery]) -> None:
+        stream = self._living()
+        done: list[int] = []
+        back: list[tuple[base.Settlement, Outgoing]] = []
+        for settlement in batch:
+            receipt = settlement.delivery.receipt
+            if receipt is None:
+                continue
+            if settlement.after_start:
+                self._started.discard(receipt.tag)
+            elif receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
+                refused.append(settlement.delivery)
+        self._acknowledge(stream, done)
+        if back:
+            await self._send_back(back)
+
     def _acknowledge(self, stream: Stream, tags: Sequence[int]) -> None:
         for tag, multiple in self._unsettled.acknowledge(tags):
             stream.connection.ack(self._channel, tag, multiple=multiple)
         stream.write()
 
     def _claim(
-        self, tag: int, settlement: base.Settlement, done: list[int], back: list[tuple[base.Settlement, Return]]
+        self, tag: int, settlement: base.Settlement, done: list[int], back: list[tuple[base.Settlement, Outgoing]]
     ) -> bool:
         """Decide what becomes of one delivery; False: it was settled before."""
         verdict = settlement.verdict
@@ -363,14 +383,14 @@ class Receiver(base.Receiver):
                 self._decline(tag, settlement, back)
         return True
 
-    def _decline(self, tag: int, settlement: base.Settlement, back: list[tuple[base.Settlement, Return]]) -> None:
+    def _decline(self, tag: int, settlement: base.Settlement, back: list[tuple[base.Settlement, Outgoing]]) -> None:
         """Decide how a message goes away from here."""
         delivery, verdict = settlement.delivery, settlement.verdict
         envelope, queue, counts = delivery.envelope, delivery.queue, delivery.receipt.counts
         if verdict is Verdict.DEAD:
             logger.info("A message of %r is refused: %s", queue, settlement.reason or "no reason given")
             if dead.keeps(self._queues[queue]):
-                back.append((settlement, Return(dead.letter(envelope, settlement.reason), queue, dead=True)))
+                back.append((settlement, Outgoing(dead.letter(envelope, settlement.reason), queue, dead=True)))
             else:
                 self._reject(self._living(), tag, requeue=False)
         elif verdict is Verdict.DELAY:
@@ -380,13 +400,13 @@ class Receiver(base.Receiver):
                 self._reject(self._living(), tag, requeue=True)
                 return
             delayed = messages.delayed(envelope, until, **counts.headers())
-            back.append((settlement, Return(delayed, queue, math.floor(left) or None)))
+            back.append((settlement, Outgoing(delayed, queue, math.floor(left) or None)))
         else:
             counts = counts._replace(losses=counts.losses + (verdict is Verdict.LOST))
             mark = {messages.REDELIVERED: True} if verdict is Verdict.REQUEUE else {}
-            back.append((settlement, Return(messages.again(envelope, **counts.headers(), **mark), queue)))
+            back.append((settlement, Outgoing(messages.again(envelope, **counts.headers(), **mark), queue)))
 
-    async def _send_back(self, back: Sequence[tuple[base.Settlement, Return]]) -> None:
+    async def _send_back(self, back: Sequence[tuple[base.Settlement, Outgoing]]) -> None:
         self._early = []
         taken = await self._publisher.send([message for _, message in back])
         stream = self._living()
