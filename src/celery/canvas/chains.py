@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from celery.canvas.algebra import fold, laid_out, link_steps
+from celery.canvas.algebra import CHORD, fold, kind_of, laid_out, link_steps
 from celery.canvas.composed import Composed, as_signature, cloned, eldest
 from celery.canvas.signature import Signature
 from celery.utils.functional import is_list
@@ -136,6 +136,8 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
         fresh: _chain[R] = _chain(steps, app=self._app)
         link_steps(steps := laid_out(fresh.tasks, app=self._app), options)
         fresh.kwargs["tasks"] = steps
+        if any(kind_of(step) == CHORD for step in steps):
+            self.app.backend.ensure_chords_allowed()
         chord = options.get("chord")
         place = (options.get(name) for name in ("group_id", "root_id", "parent_id", "group_index"))
         group_id, root_id, parent_id, group_index = place

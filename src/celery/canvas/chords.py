@@ -19,7 +19,7 @@ from celery import _state, exceptions
 from celery.app.outcome import Outbox
 from celery.brokers.base import ChordStart
 from celery.canvas.algebra import CHAIN, GROUP, after_group, completions, ends_in_group, header_of, kind_of, size_known
-from celery.canvas.composed import Composed, as_signature, cloned, eldest
+from celery.canvas.composed import Composed, as_signature, cloned
 from celery.canvas.groups import Placed, group, members_from
 from celery.canvas.sending import send_members
 from celery.canvas.signature import Signature, as_list
@@ -129,7 +129,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         group_id = group_id or (header.id if body.options.get("chord") is None else None)
         frozen = body.freeze(_id or self.options.get("task_id"), group_id, chord, root_id, None, group_index)
         self.options["task_id"] = body.id
-        eldest(frozen).parent = header_result
+        frozen.parent = header_result  # whatever the body is: CANVAS-046
         return frozen
 
     _freeze = freeze
@@ -213,7 +213,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         begin = _Beginning(app, gid, members, body, producer, polling)
         of_members |= {"chord": body, "add_to_parent": False}
         send_members(app, members, before_last=begin, producer=producer, **of_members)
-        eldest(result).parent = app.GroupResult(gid, members.results)
+        result.parent = app.GroupResult(gid, members.results)
         if not members.size:  # nothing to wait for: the body runs at once (CANVAS-048)
             now = {name: options[name] for name in ("root_id", "parent_id", *_OF_HEADER) if name in options}
             body.apply_async(([],), **now)
