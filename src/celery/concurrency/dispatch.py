@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MOST = 128
 #: Weight of the latest run in the running mean of a task's duration.
 _WEIGHT = 0.2
-#: Jobs fetched at once in the hope that they are async.
-_PROBE = 32
+#: Jobs fetched at once in the hope that they are async: at first, and at most when all that came lately were.
+_PROBE, _MOST_PROBED = 32, 256
 #: Async positions left empty for each sync job that waits.
 _SHADOW = 8
 #: Seconds that a job costs beside its body.
@@ -89,6 +89,7 @@ class Dispatcher:
         self._seconds: dict[str, float] = {}
         #: Mean seconds of a sync job lately; None before the first.
         self.mean: float | None = None
+        self._probe = _PROBE
 
     def measured(self, handling: Handling, runtime: float) -> None:
         """A job took this long."""
@@ -104,8 +105,14 @@ class Dispatcher:
 
     def add(self, jobs: Iterable[tuple[Job, Handling]]) -> None:
         """These wait."""
+        only_async = True
         for item in jobs:
-            (self.waiting_async if item[1].is_async else self.waiting).append(item)
+            if item[1].is_async:
+                self.waiting_async.append(item)
+            else:
+                only_async = False
+                self.waiting.append(item)
+        self._probe = min(2 * self._probe, _MOST_PROBED) if only_async else _PROBE
 
     def put_back(self, jobs: Sequence[Held]) -> None:
         """These came back, and go first."""
@@ -175,5 +182,5 @@ class Dispatcher:
         else:
             wanted = len(open_sync) * min(3 * MOST, max(2, int(2 * HANDOUT / self.mean)))
         free = sum(lane.capacity - len(lane.held) for lane in async_lanes if not lane.closed)
-        probe = min(_PROBE, free - len(self.waiting_async) - _SHADOW * len(self.waiting))
+        probe = min(self._probe, free - len(self.waiting_async) - _SHADOW * len(self.waiting))
         return wanted - unfinished + max(0, probe)
