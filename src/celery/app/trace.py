@@ -186,22 +186,22 @@ class Tracer:
         headers = message.headers
         plan = self.plan(headers["task"])
         outbox = Outbox()
-        request = Context()
-        request.__dict__ = {
-            **headers,
-            **message.embed,
-            **context,
-            "args": message.args,
-            "kwargs": message.kwargs,
-            "called_directly": False,
-            "hostname": self.hostname,
-            "delivery_info": delivery_info,
-            "correlation_id": envelope.properties.get("correlation_id"),
-            "reply_to": envelope.properties.get("reply_to"),
-            "properties": envelope.properties,
-            "headers": custom_headers(headers),
-            "outbox": outbox,
-        }
+        own = custom_headers(headers)
+        request = Context.__new__(Context)
+        # The headers were made for us by the reader, and become the request.
+        values = request.__dict__ = headers
+        values.update(message.embed)
+        values.update(context)
+        values["args"] = message.args
+        values["kwargs"] = message.kwargs
+        values["called_directly"] = False
+        values["hostname"] = self.hostname
+        values["delivery_info"] = delivery_info
+        values["correlation_id"] = envelope.properties.get("correlation_id")
+        values["reply_to"] = envelope.properties.get("reply_to")
+        values["properties"] = envelope.properties
+        values["headers"] = own
+        values["outbox"] = outbox
         return Attempt(plan, request, message.args, message.kwargs, job, outbox)
 
     def begin(self, attempt: Attempt) -> None:
