@@ -8,11 +8,14 @@ Rules
     3. A claim that another holds is asked for again every second, until that one has closed the chord or is gone.
     4. When the connection is lost, what is not over is given up as it was after the first step: when the message comes
        again, its part is added again, which is harmless, and gives the claim again.
+    5. A chord whose producer died while it was sending the header can never be complete: every few seconds each worker
+       asks for such, and the one that gets the claim fails the chord.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +26,7 @@ from celery.app import chords
 from celery.app.following import Losses, Place, losses_of, part_of
 from celery.brokers.base import ChordClaim, Delivery, Settlement, Verdict
 from celery.utils.log import get_logger
+from celery.wire.envelope import Envelope
 from celery.wire.protocol import read_task
 from celery.wire.serializers import resolve_accept
 
@@ -38,6 +42,8 @@ logger = get_logger(__name__)
 
 #: Seconds between two questions for a claim that another holds.
 _ASK_AGAIN = 1.0
+#: Seconds between two questions for chords whose producers have died.
+_LOOK_EVERY = 5.0
 #: Seconds between two tries to reach a store that is away, at first and at most.
 _PAUSES = (0.1, 5.0)
 
@@ -133,18 +139,26 @@ class Chording:
 
     async def _second(self, settlement: Settlement, claim: ChordClaim) -> Settlement:
         completion = await self._insist(self._complete, settlement.delivery, claim)
-        return _beside(
-            settlement,
-            begins=completion.begins,
-            follow=completion.follow,
-            results=completion.writes,
-            parts=completion.parts,
-            closes=claim,
-        )
+        return _beside(settlement, closes=claim, **_effects(completion))
 
     def _complete(self, delivery: Delivery, claim: ChordClaim) -> chords.Completion:
         body, last = self._body_of(delivery, claim)
         return chords.complete(self.app, claim.part.group_id, body, last)
+
+    async def watch(self) -> None:
+        """Rule 5, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY * random.uniform(0.5, 1.5))  # noqa: S311 - so that workers take turns
+            book = self._book
+            for claim in await self._insist(book.abandoned) if book is not None else ():
+                self._settle([await self._insist(self._give_up_orphan, claim)])
+
+    def _give_up_orphan(self, claim: ChordClaim) -> Settlement:
+        group_id, body = claim.part.group_id, msgspec.json.decode(claim.part.body or b"{}")
+        error = exceptions.ChordError(f"The sender of chord {group_id} died before all of its header was sent")
+        completion = chords.fail(self.app, body, error, chords.Finisher(group_id))
+        nobody = Delivery(Envelope({}, b""), None, "", "", "")
+        return Settlement(nobody, Verdict.ACK, closes=claim, **_effects(completion))
 
     async def fail(self, settlement: Settlement, error: Exception) -> None:
         """What a second settlement wants to send cannot be sent: it fails its chord instead."""
@@ -153,8 +167,8 @@ class Chording:
         body, last = self._body_of(settlement.delivery, claim)
         failure = exceptions.ChordError(f"Callback error: {error!r}")
         completion = await self._insist(chords.fail, self.app, body, failure, last)
-        settlement.begins, settlement.follow = completion.begins, completion.follow
-        settlement.results, settlement.parts = completion.writes, completion.parts
+        for name, effects in _effects(completion).items():
+            setattr(settlement, name, effects)
 
     def _body_of(self, delivery: Delivery, claim: ChordClaim) -> tuple[Any, chords.Finisher]:
         headers = delivery.envelope.headers
@@ -232,6 +246,15 @@ def _beside(settlement: Settlement, **effects: Any) -> Settlement:
     of = settlement.delivery
     nobody = Delivery(of.envelope, None, of.queue, of.exchange, of.routing_key)
     return Settlement(nobody, Verdict.ACK, **effects)
+
+
+def _effects(completion: chords.Completion) -> dict[str, Any]:
+    return {
+        "begins": completion.begins,
+        "follow": completion.follow,
+        "results": completion.writes,
+        "parts": completion.parts,
+    }
 
 
 def _empty(settlement: Settlement) -> None:
