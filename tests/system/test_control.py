@@ -188,7 +188,7 @@ class TestAsking:
         known = fleet.ask("query_task", ids=[running.id, waiting.id, "nobody"])
         assert {task_id: kind for task_id, (kind, _) in known.items()} == {running.id: "active", waiting.id: "reserved"}
         assert fleet.ask("query_task", ids=waiting.id)[waiting.id][1] == seen
-        assert fleet.ask("dump_active") == [active]
+        assert fleet.ask("dump_active") == [{**active, "args": [1.0], "kwargs": {}}]
         assert waiting.get(timeout=SOON) == 3
         assert fleet.wait_for(lambda tasks: not tasks, "active") == []
 

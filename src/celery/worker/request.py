@@ -21,6 +21,8 @@ always ACK, but for the first row:
     | Reject(requeue=False)               | DEAD                                                          |
     | Reject(requeue=True)                | REQUEUE                                                       |
 
+A request of a class that the task brings may ask for another one (`Request.acknowledge`, `Request.reject`).
+
 `Settler` applies outcomes in batches: what follows is sent, results are stored, chords are told, then the verdict
 (decision 2 of the architecture); in one transaction where the broker and the store can. What completes a chord takes a
 second settlement (`celery.worker.chording`).
@@ -29,6 +31,7 @@ second settlement (`celery.worker.chording`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -68,8 +71,8 @@ class Request(RequestFacts):
     """A delivery that runs here (API-042). Tasks may bring a subclass (`celery.worker.watching`)."""
 
     __slots__ = (
-        "_source", "acks_late", "app", "delivery", "handling", "hostname", "job", "pid", "settled_start", "started_at",
-        "task",
+        "_source", "acks_late", "app", "delivery", "handling", "hostname", "job", "on_acknowledge", "pid", "refusal",
+        "settled_start", "started_at", "task",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +98,10 @@ class Request(RequestFacts):
         self.pid: int | None = None
         #: Verdict.START was given.
         self.settled_start = False
+        #: Of a class that its task brings: has the broker forget the message of a request.
+        self.on_acknowledge: Callable[[Request], None] | None = None
+        #: What `reject` asked for.
+        self.refusal: Verdict | None = None
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -118,13 +125,21 @@ class Request(RequestFacts):
             called_directly=False,
         )
 
-    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - bodies stay closed here, so all is safe
-        """For remote control (CTL-027). Arguments are the sender's reprs."""
+    def humaninfo(self) -> str:
+        """Name and id, for people."""
+        return f"{self.name}[{self.id}]"
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """For remote control (CTL-027). Arguments are as sent where they are JSON; else, and if `safe`, as reprs."""
+        args, kwargs = self.argsrepr, self.kwargsrepr
+        if not safe and self.content_type == "application/json":
+            with contextlib.suppress(Exception):  # a body that cannot be read is told of when it should run
+                args, kwargs, _ = self.read()
         return {
             "id": self.id,
             "name": self.name,
-            "args": self.argsrepr,
-            "kwargs": self.kwargsrepr,
+            "args": args,
+            "kwargs": kwargs,
             "type": self.type,
             "hostname": self.hostname,
             "time_start": self.started_at,
@@ -132,6 +147,26 @@ class Request(RequestFacts):
             "delivery_info": self.delivery_info,
             "worker_pid": self.pid,
         }
+
+    # -- for subclasses, from any thread, until its hooks have returned
+
+    def acknowledge(self) -> None:
+        """Let the broker forget the message now, as when it is acknowledged early."""
+        if not self.acknowledged:
+            self._of_its_own()(self)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Refuse the message once the attempt is over, or give it back; without effect on one that is acknowledged."""
+        if not self.acknowledged:
+            self._of_its_own()
+            self.refusal = Verdict.REQUEUE if requeue else Verdict.DEAD
+
+    def _of_its_own(self) -> Callable[[Request], None]:
+        if self.on_acknowledge is None:
+            raise NotImplementedError(
+                f"{self.humaninfo()} is settled by the worker, as its task brings no class of requests (Task.Request)"
+            )
+        return self.on_acknowledge
 
     # -- hooks, for subclasses; called on the side thread
 
@@ -170,6 +205,8 @@ class Request(RequestFacts):
         """What the broker is told at the end; see the table above."""
         if outcome.disposition is Disposition.UNREADABLE:
             return Verdict.DEAD
+        if self.refusal is not None and not self.settled_start:
+            return self.refusal
         if not self.acks_late:
             return Verdict.ACK
         if outcome.disposition is Disposition.REJECT:

@@ -1,12 +1,13 @@
 """Requests of classes that tasks bring: `Task.Request`, a subclass of `Request` or its import path (API-042).
 
 Rules
-    1. Such a request is told what becomes of its attempt, by the hooks of `Request`: on the side thread, in order, and
-       without the worker waiting for it. What a hook raises is logged.
+    1. Such a request is told what becomes of its attempt, by the hooks of `Request`: on the side thread and in order.
+       What a hook raises is logged. The attempt is settled when its hooks have returned; everything else goes on.
     2. Hooks watch. The attempt's result, its events and its acknowledgement are the worker's business, whatever a hook
-       does or leaves: Celery's own hooks do this work, so that there `super()` must be called.
+       does or leaves: Celery's own hooks do this work, so that there `super()` must be called. A request that wants its
+       message settled otherwise says so, by `acknowledge` or `reject`.
     3. Of other methods of Celery's requests, those that would replace what the worker does (`execute_using_pool`,
-       `acknowledge`, ...), nobody calls one. A class that defines one is warned of when the worker starts.
+       `acknowledge`, ...), the worker calls none. A class that defines one is warned of when the worker starts.
 
 The value is told as its repr, as Celery does (as nothing where the log level is above INFO: nobody has made one); an
 exception is the one in the stored record or, when the worker's main process stores none, a plain one with its repr.
@@ -26,9 +27,9 @@ from celery.worker.request import Request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from celery.app.base import Celery
     from celery.app.outcome import Outcome
     from celery.concurrency.base import Lost
+    from celery.worker.worker import WorkController
 
 logger = get_logger(__name__)
 
@@ -48,23 +49,36 @@ _ASKED: dict[str, Callable[[str], BaseException]] = {
 class Watching:
     """The request classes of tasks, and their hooks."""
 
-    def __init__(self, app: Celery, hook: Callable[..., None]) -> None:
+    def __init__(self, worker: WorkController, acknowledge: Callable[[Request], None]) -> None:
         """Look the classes up.
 
         Args:
-            app: with its tasks.
-            hook: runs a function on the side thread, soon.
+            worker: runs hooks.
+            acknowledge: has the broker forget the message of a request; any thread.
 
         Raises:
             ImproperlyConfigured: a task's `Request` is no subclass of `celery.worker.request.Request`.
         """
-        self._app = app
-        self._hook = hook
-        self._classes = {name: _request_class(task) for name, task in app.tasks.items() if task.Request != Task.Request}
+        self._app = worker.app
+        self._worker = worker
+        self._hook = worker.hook_soon
+        self._acknowledge = acknowledge
+        tasks = worker.app.tasks.items()
+        self._makers = {name: self._maker(task) for name, task in tasks if task.Request != Task.Request}
 
-    def class_of(self, task_name: str) -> type[Request]:
-        """What requests of a task are made of."""
-        return self._classes.get(task_name, Request)
+    def maker(self, task_name: str) -> Callable[..., Request]:
+        """What makes requests of a task."""
+        return self._makers.get(task_name, Request)
+
+    def _maker(self, task: Task[..., Any]) -> Callable[..., Request]:
+        cls = _request_class(task)
+
+        def make(*args: Any) -> Request:
+            request = cls(*args)
+            request.on_acknowledge = self._acknowledge
+            return request
+
+        return make
 
     def __contains__(self, request: Request) -> bool:
         return type(request) is not Request
@@ -73,13 +87,15 @@ class Watching:
         """A tick found it running."""
         self._hook(request.on_accepted, pid, since)
 
-    def finished(self, request: Request, outcome: Outcome) -> None:
-        """The attempt is over; so is what followed one that was killed, or lost."""
+    async def finished(self, request: Request, outcome: Outcome) -> None:
+        """The attempt is over; so is what followed one that was killed, or lost. Returns when its hooks have."""
         aftermath = request.job.aftermath
         if aftermath is None and request.started_at is None:
-            self._hook(request.on_accepted, None, outcome.started)
+            await self._told(request.on_accepted, None, outcome.started)
         if aftermath is None or aftermath[0] != "TimeLimitExceeded":
-            self._hook(self._tell_end, request, outcome)
+            await self._told(self._tell_end, request, outcome)
+        else:
+            await self._told(int)  # they run in order: when this one's turn comes, `on_timeout` has returned
 
     def lost(self, request: Request, loss: Lost, *, given_back: bool) -> None:
         """The attempt has no outcome."""
@@ -87,6 +103,12 @@ class Watching:
             self._hook(request.on_timeout, False, loss.limit)
         elif given_back:
             self._hook(request.on_failure, ExceptionInfo(exceptions.WorkerLostError(loss.detail)))
+
+    async def _told(self, hook: Callable[..., Any], *args: Any) -> None:
+        try:
+            await self._worker.run_hook(hook, *args)
+        except Exception:
+            logger.exception("%r raised", hook)
 
     def _tell_end(self, request: Request, outcome: Outcome) -> None:
         failed = outcome.state != states.SUCCESS

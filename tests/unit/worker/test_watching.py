@@ -235,6 +235,119 @@ def test_a_worker_that_stops_waits_for_hooks(stage):
     assert [stage.told.get_nowait() for _ in sent] == [result.id for result in sent]
 
 
+@pytest.mark.parametrize("requeue", [False, True])
+def test_a_request_that_has_failed_may_be_refused_or_given_back_by_its_hook(stage, requeue):
+    class Refusing(stage.base.Request):
+        def on_failure(self, exc_info, **options):
+            self.reject(requeue=requeue)
+            super().on_failure(exc_info, **options)
+
+    attempts = []
+
+    @stage.task(Request=Refusing, acks_late=True)
+    def fail_once():
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise KeyError("once")
+
+    queue_ = stage.app.conf.task_default_queue
+    with start_worker(stage.app, perform_ping_check=False):
+        fail_once.delay()
+        assert stage.next()[0] == "failure"
+        if requeue:
+            assert stage.next()[0] == "success"
+    letters = stage.app.publisher.run(lambda sender: sender.dead_letters(queue_))
+    assert len(letters) == (not requeue)
+    assert len(attempts) == 1 + requeue
+    assert stage.app.publisher.run(lambda sender: sender.length(queue_)) == 0
+
+
+def test_a_task_whose_time_was_up_may_be_given_back_by_its_request(lasting, tmp_path):
+    flag = tmp_path / "slept"
+
+    class Patient(lasting.base.Request):
+        def on_timeout(self, soft, timeout):
+            super().on_timeout(soft, timeout)
+            self.reject(requeue=True)
+
+    @lasting.task(Request=Patient, acks_late=True, time_limit=0.2)
+    def sleep():
+        if not flag.exists():
+            flag.touch()
+            time.sleep(SOON)
+
+    with start_worker(lasting.app, pool="prefork", perform_ping_check=False):
+        sleep.delay()
+        assert lasting.next() == ("timeout", False, 0.2)
+        assert lasting.next()[0] == "success"
+
+
+def test_a_late_acknowledgement_may_come_early_after_all(lasting, tmp_path):
+    class Early(lasting.base.Request):
+        def on_accepted(self, pid, time_accepted):
+            super().on_accepted(pid, time_accepted)
+            self.acknowledge()
+            lasting.told.put(self)
+
+    @lasting.task(Request=Early, acks_late=True, reject_on_worker_lost=True)
+    def die():
+        while not (tmp_path / "go").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with start_worker(lasting.app, pool="prefork", perform_ping_check=False):
+        sent = die.delay()
+        request = lasting.next()
+        deadline = time.monotonic() + SOON
+        while not request.acknowledged:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        request.reject(requeue=True)  # too late
+        (tmp_path / "go").touch()
+        with pytest.raises(WorkerLostError):
+            sent.get(timeout=SOON)
+
+
+def test_a_request_of_the_workers_own_class_is_not_settled_by_others(stage):
+    @stage.app.task(shared=False)
+    def plain():
+        pass
+
+    def receive(request, **_):
+        for settle in (request.acknowledge, request.reject):
+            try:
+                settle()
+            except NotImplementedError as exc:
+                stage.told.put(str(exc))
+
+    signals.task_received.connect(receive)
+    try:
+        with start_worker(stage.app, perform_ping_check=False):
+            sent = plain.delay()
+            assert sent.get(timeout=SOON) is None
+            assert f"{plain.name}[{sent.id}] is settled by the worker" in stage.next()
+    finally:
+        signals.task_received.disconnect(receive)
+
+
+def test_a_result_is_there_once_the_hooks_have_returned(stage):
+    hooks = []
+
+    class Slow(Request):
+        def on_success(self, failed__retval__runtime, **kwargs):
+            time.sleep(0.2)
+            hooks.append(self.id)
+
+    @stage.task(Request=Slow)
+    def quick():
+        return 1
+
+    with start_worker(stage.app, perform_ping_check=False):
+        sent = quick.delay()
+        assert sent.get(timeout=SOON) == 1
+        assert hooks == [sent.id]
+
+
 def test_a_request_class_that_would_do_the_workers_work_is_warned_of(stage, caplog):
     class Greedy(Request):
         def execute_using_pool(self, pool, **kwargs):

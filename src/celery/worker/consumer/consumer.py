@@ -80,7 +80,7 @@ class Consumer:
         self.receiver: Receiver | None = None
         self.connected = asyncio.Event()
         self.handover = Handover(self)
-        self.watching = Watching(self.app, worker.hook_soon)
+        self.watching = Watching(worker, partial(self.handover.pool.on_loop, self._acknowledge))
         self._orphans = Orphans()
         self._last_job = 0
         self._more = asyncio.Event()
@@ -292,7 +292,7 @@ class Consumer:
         handling = decision.handling
         limits = (handling.soft_limit, handling.hard_limit) if handling.is_async else None
         job = job_of(self._last_job, delivery, aftermath, limits if limits != (None, None) else None)
-        make = self.watching.class_of(decision.task.name)
+        make = self.watching.maker(decision.task.name)
         request = make(self.app, self.hostname, delivery, decision.source, decision.task, handling, job)
         self.requests[job.number] = request
         self.worker.state.total[request.type] += 1
@@ -413,21 +413,32 @@ class Consumer:
 
     def finished(self, outcomes: Sequence[Outcome]) -> None:
         """These attempts are over."""
-        settlements = []
+        over = []
         for outcome in outcomes:
-            request = self.requests.pop(outcome.job, None)
+            request = self.requests.get(outcome.job)
             if request is None:
                 self.handover.pool.finished(outcome)
-                continue
-            if request in self.watching:
-                self.watching.finished(request, outcome)
+            elif request in self.watching:
+                self.worker.spawn(self._watched(request, outcome))
+            else:
+                over.append((request, outcome))
+        self._settle(over)
+
+    async def _watched(self, request: Request, outcome: Outcome) -> None:
+        await self.watching.finished(request, outcome)
+        if self.requests.get(outcome.job) is request:
+            self._settle([(request, outcome)])
+
+    def _settle(self, over: Sequence[tuple[Request, Outcome]]) -> None:
+        settlements = []
+        for request, outcome in over:
+            del self.requests[outcome.job]
             settlement = Settlement(
                 request.delivery, request.verdict(outcome), follow=outcome.follow, results=outcome.writes,
                 reason=outcome.summary, after_start=request.settled_start, begins=outcome.begins, parts=outcome.parts,
             )  # fmt: skip
-            if self._orphans.finish(request, settlement):
-                continue
-            settlements.append(settlement)
+            if not self._orphans.finish(request, settlement):
+                settlements.append(settlement)
         self.settler.add(settlements)
         self._more.set()
         self.worker.on_progress()
@@ -444,15 +455,21 @@ class Consumer:
                 continue
             if request in self.watching:
                 self.watching.started(request, pid, since)
-            if not request.acks_late and not self._orphans.has(request):
-                request.settled_start = True
-                self.settler.settlement(request.delivery, Verdict.START)
+            if not request.acks_late and request.refusal is None:
+                self._acknowledge(request)
             # A backend that only stores blockingly is told by the child itself.
             if request.task.track_started and not request.ignores_result and self.app.backend.async_writer:
                 value = requests.started_value(self.hostname, pid)
                 record = record_of(self.app, request.context(), states.STARTED, value)
                 self.settler.announce(record, partial(self.pool.told, number))
         self._more.set()
+
+    def _acknowledge(self, request: Request) -> None:
+        """The message of what is in the pool leaves the broker's care."""
+        here = self.requests.get(request.job.number) is request
+        if here and not request.settled_start and not self._orphans.has(request):
+            request.settled_start, request.acks_late = True, False
+            self.settler.settlement(request.delivery, Verdict.START)
 
     def grown(self) -> None:
         """The pool has more room."""
