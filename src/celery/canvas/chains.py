@@ -116,11 +116,12 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
 
     def run(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Send it, eager mode or not."""
+        use_link = options.get("use_link", self.options.get("use_link"))
         steps, result, options = self._ready(options)
         if not steps:
             return result
         first, rest = steps[0], steps[1:]
-        if options.pop("use_link", None):
+        if use_link:
             for step, following in zip(steps, rest, strict=False):
                 step.link(following)
         elif rest:

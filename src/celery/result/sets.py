@@ -245,6 +245,8 @@ class ResultSet(ResultBase, Generic[R]):
         for result in self.results:
             if isinstance(result, ResultSet):
                 yield result.id, result.results  # type: ignore[attr-defined]  # a member of a set is a group
+            elif result.ignored:
+                yield result.id, {"task_id": result.id, "status": states.SUCCESS, "result": None}
             elif result._record is not None:
                 yield result.id, result._record
             else:

@@ -22,6 +22,10 @@ FORMS, SHOWN, CALLS = (
 #: Calls that publish something else here; their own tests say what (test_differences.py).
 OTHER_CALLS = {
     "group(group(t('a'), t('b')), t('c')).delay()": "positions in a group are unique (CANVAS-039)",
+    "chord([t('a'), t('b')], chain(t('c'), t('d'))).delay()": "the parents of a result lead through all steps",
+    "chord([t('a'), t('b')], chain(t('c'), t('d'))).apply_async(link=e(), link_error=e('f'))": "as above",
+    "chord([t('a'), t('b')], chord([t('c'), t('d')], t('e'))).delay()": "as above",
+    "(chord([t('a')], group(t('b'), t('c'))) | t('d')).delay()": "as above",
     "chain(t('a'), t('b')).apply_async(group_id='GID', group_index=4, chord=t('body'), root_id='R', parent_id='P')": (
         "parent_id is the first step's too"
     ),
