@@ -1,8 +1,7 @@
 """Results in a relational database: `db+postgresql://`, `db+mysql://`, `db+sqlite:///` (wire.md 4.6).
 
-Storing is one statement where the row exists and two where it does not; the condition that keeps a SUCCESS final
-is part of the statement, so that no two writers can pass it at once. The database has no way to tell of new rows:
-waiting polls.
+Storing is one statement (`upsert`); the condition that keeps a SUCCESS final is part of it, so that no two writers can
+pass it at once. The database has no way to tell of new rows: waiting polls.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from celery.wire import serializers
 try:
     import sqlalchemy as sa
 
-    from celery.backends.database import models
+    from celery.backends.database import models, upsert
     from celery.backends.database.session import SessionManager
 except ImportError as error:
     raise require("SQLAlchemy", "sqlalchemy", "the database result backend") from error
@@ -80,6 +79,8 @@ class DatabaseBackend(Backend):
         )
         self.session_manager = SessionManager(conf.database_engine_callback)
         self._prepared = False
+        #: Statements by table and columns, made once: making one takes longer than the database does to execute it.
+        self._upserts: dict[tuple[Any, ...], Any] = {}
         if conf.database_create_tables_at_setup:
             self._run(lambda _: None)
 
@@ -112,6 +113,17 @@ class DatabaseBackend(Backend):
 
     def _upsert(self, table: sa.Table, key: str, value: str, row: dict[str, Any]) -> None:
         """Write the row unless it holds a SUCCESS."""
+        columns = (table, *row)
+        if columns not in self._upserts:
+            dialect = self._run(lambda connection: connection.dialect.name)
+            self._upserts[columns] = upsert.statement(dialect, table, key, row.keys())
+        at_once = self._upserts[columns]
+        if at_once is not None:
+            self._run(lambda connection: connection.execute(at_once, {key: value, **row}))
+        else:
+            self._update_or_insert(table, key, value, row)
+
+    def _update_or_insert(self, table: sa.Table, key: str, value: str, row: dict[str, Any]) -> None:
         change = sa.update(table).where(table.c[key] == value).values(**row)
         if "status" in table.c:
             change = change.where(table.c.status != states.SUCCESS)
