@@ -12,6 +12,9 @@ Rules
     4. Sending the body and `close` are one step where broker and store can do that; elsewhere the holder asks `hold`
        just before, and sends at most twice if it dies between the two.
     5. After `close` nothing is left but a mark, for some minutes, so that a part that comes once more is not counted.
+    6. Who sends a header in more than one step says so first (`open`), and again and again until all is sent (`sent`).
+       When that word has run out, a worker gets the claim to fail the chord (`abandoned`), unless all its members have
+       finished: its producer died, and the members that it did not send would be waited for for ever.
 
 A store that counts gives its backend a `ChordBook` (`Backend.chords`). The verbs block; the worker's main process calls
 them on a thread, or does the same inside `Receiver.settle` where it shares the store. Backends without one follow the
@@ -25,11 +28,14 @@ import datetime
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from celery import states
+from celery.brokers.base import ChordClaim, ChordPart
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from celery.backends.base import Backend
-    from celery.brokers.base import ChordClaim, ChordPart, ChordStart
+    from celery.brokers.base import ChordStart
 
 #: Seconds that one try of sending may take, and that all of them are waited for at most.
 _ONE_TRY = 5.0
@@ -74,6 +80,31 @@ class ChordBook(abc.ABC):
     def extend(self, group_id: str) -> None:
         """One more member has been sent (`Task.add_to_chord`)."""
 
+    # Rule 6. As they are here: for a store that ends with its producers.
+
+    def open(self, group_id: str, body: bytes, lease: float) -> bool:  # noqa: ARG002 - nobody can outlive its producer
+        """The members are being sent, and will be for `lease` seconds, or I shall say so again.
+
+        Args:
+            group_id: of the header.
+            body: the signature as JSON.
+            lease: seconds.
+
+        Returns:
+            False when the chord is closed: it was given up, or is over.
+        """
+        return True
+
+    def sent(self, group_id: str) -> None:  # noqa: B027 - as above
+        """All members have been sent."""
+
+    def abandoned(self) -> list[ChordClaim]:
+        """Claims of chords whose producers have died; each of them is given once, and again when it has ended.
+
+        The part of such a claim is nobody's: it has the body, and no task id.
+        """
+        return []
+
 
 class Terms(NamedTuple):
     """How long things last, in seconds."""
@@ -112,6 +143,11 @@ def _sending(policy: Mapping[str, Any] | None) -> int:
     start, step, most = (float(policy.get(f"interval_{name}", default)) for name, default in _PAUSES)
     pauses = sum(min(start + step * retry, most) for retry in range(min(retries, _LONGEST_HOLD)))
     return min(math.ceil(_ONE_TRY * (retries + 1) + pauses), _LONGEST_HOLD)
+
+
+def orphan(group_id: str, body: bytes, token: str) -> ChordClaim:
+    """The claim of a chord whose producer has died."""
+    return ChordClaim(ChordPart(group_id, "", None, states.FAILURE, b"", body), token)
 
 
 def read_members(backend: Backend, parts: Iterable[bytes]) -> list[Member]:

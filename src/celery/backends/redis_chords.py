@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from celery.backends.chords import ChordBook, Member, read_members, terms_of
+from celery.backends.chords import ChordBook, Member, orphan, read_members, terms_of
 from celery.brokers.base import ChordClaim
 from celery.brokers.redis.chords import ChordStore
 from celery.brokers.redis.scripts import load
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 #: Parts in one run of the script, so that no single one holds the server up.
 _PARTS_AT_ONCE = 500
+#: Claims of chords whose producers have died, in one question.
+_ORPHANS_AT_ONCE = 10
+#: Put behind a prefix of the user's, it begins the keys of groups.
+GROUP_KEY = "celery-taskset-meta-"
 
 
 def chord_store(backend: RedisBackend) -> ChordStore:
@@ -28,7 +32,9 @@ def chord_store(backend: RedisBackend) -> ChordStore:
     options = backend.app.conf.result_backend_transport_options or {}
     terms = terms_of(backend.app.conf, backend.expires)
     ordered = bool(options.get("result_chord_ordered", True))
-    return ChordStore(backend.get_key_for_group(""), terms, backend.expires, ordered)
+    prefix = backend.get_key_for_group("")
+    own = prefix.removesuffix(GROUP_KEY) + "celeriac.chords"
+    return ChordStore(prefix, f"{own}.open", f"{own}.bodies", terms, backend.expires, ordered)
 
 
 class RedisBook(ChordBook):
@@ -78,3 +84,24 @@ class RedisBook(ChordBook):
     def extend(self, group_id: str) -> None:
         arguments = (self._store.key(group_id), uuid.uuid4().hex, self._store.life)
         self._backend._run(load("chord_extend"), arguments)
+
+    def open(self, group_id: str, body: bytes, lease: float) -> bool:
+        store = self._store
+        arguments = (store.key(group_id), store.opened, store.bodies, body, str(lease))
+        return bool(self._backend._run(load("chord_rules", "chord_open"), arguments))
+
+    def sent(self, group_id: str) -> None:
+        store, key = self._store, self._store.key(group_id)
+        commands = (("ZREM", store.opened, key), ("HDEL", store.bodies, key))
+        self._backend._retried(lambda link: link.pipeline(commands, check=True))
+
+    def abandoned(self) -> list[ChordClaim]:
+        store = self._store
+        arguments = (
+            *(store.opened, store.bodies, _ORPHANS_AT_ONCE),
+            *("1" if store.ordered else "0", store.terms.claim, uuid.uuid4().hex),
+        )
+        found = self._backend._run(load("chord_rules", "chord_abandoned"), arguments)
+        return [
+            orphan(key.decode().removeprefix(store.prefix), body or b"{}", token.decode()) for key, body, token in found
+        ]

@@ -46,3 +46,18 @@ class SQLiteBook(ChordBook):
     def extend(self, group_id: str) -> None:
         with self._backend.store.writing() as db:
             chords.extend(db, group_id, self.terms)
+
+    def open(self, group_id: str, body: bytes, lease: float) -> bool:
+        with self._backend.store.writing() as db:
+            return chords.open(db, group_id, body, lease)
+
+    def sent(self, group_id: str) -> None:
+        with self._backend.store.writing() as db:
+            chords.sent(db, group_id)
+
+    def abandoned(self) -> list[ChordClaim]:
+        with self._backend.store.reading() as db:
+            if not chords.any_silent(db):
+                return []
+        with self._backend.store.writing() as db:
+            return chords.abandoned(db, self.terms)

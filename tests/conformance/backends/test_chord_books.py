@@ -9,7 +9,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from stores import COUNTS, SOON
+from stores import COUNTS, PROCESSES, SOON
 
 from celery import states
 from celery.backends.chords import Member
@@ -235,7 +235,9 @@ def leftovers(bench, group_id):
 
 
 def _in_redis(backend, group_id):
-    names = [key.decode() for key in backend._call("KEYS", f"*{group_id}*")]
+    names = [
+        key.decode() for pattern in (f"*{group_id}*", "celeriac.chords*") for key in backend._call("KEYS", pattern)
+    ]
     closed = [name for name in names if name.endswith(".c") and backend.get(name) == b"done"]
     assert all(0 < int(backend._call("TTL", name)) <= 300 for name in closed)
     return ["mark" for _ in closed] + [name for name in names if name not in closed]
@@ -244,7 +246,7 @@ def _in_redis(backend, group_id):
 def _in_sqlite(backend, group_id):
     with backend.store.reading() as db:
         rows = db.execute("SELECT closed, expires_at FROM chord WHERE group_id = ?", (group_id,)).fetchall()
-        parts = db.execute("SELECT 'part' FROM chord_part").fetchall()
+        parts = db.execute("SELECT 'part' FROM chord_part UNION ALL SELECT 'sender' FROM chord_sender").fetchall()
     assert all(time.time() < end <= time.time() + 300 for closed, end in rows if closed)
     return ["mark" if closed else "chord" for closed, _ in rows] + [name for (name,) in parts]
 
@@ -255,6 +257,73 @@ def _in_memory(backend, group_id):
 
 
 LEFTOVERS = {"redis": _in_redis, "sqlite": _in_sqlite, "memory": _in_memory}
+
+
+# -- Producers that die ------------------------------------------------------------------------------------------------
+
+keeps_producers = pytest.mark.only_with(PROCESSES)
+BODY = b'{"task": "w.xsum", "options": {"task_id": "body"}}'
+
+
+def silent(book, group_id):
+    """The claim of a chord whose producer says no more."""
+    return until(lambda: [claim for claim in book.abandoned() if claim.part.group_id == group_id])[0]
+
+
+@keeps_producers
+def test_a_chord_whose_producer_fell_silent_is_claimed_once(bench, book, group_id):
+    assert book.open(group_id, BODY, 0.3)
+    book.add([part(group_id, 0)])
+    assert book.abandoned() == []
+    claim = silent(book, group_id)
+    assert claim.part == ChordPart(group_id, "", None, states.FAILURE, b"", BODY)
+    assert claim.token
+    assert bench.make().chords.abandoned() == [], "it is taken"
+    assert book.hold(claim)
+    book.close(claim)
+    assert not book.open(group_id, BODY, 0.3), "a producer that was only slow is told"
+    assert book.add([part(group_id, 1)]) == []
+    begin(bench.make().chords, str(uuid.uuid4()), 1)
+    assert book.members(group_id) == []
+
+
+@keeps_producers
+def test_the_claim_of_such_a_chord_is_given_again_when_its_holder_died(bench, book, group_id):
+    book.open(group_id, BODY, 0.1)
+    begin(book, group_id, 2)
+    first = silent(book, group_id)
+    second = silent(bench.make().chords, group_id)
+    assert second.token != first.token
+    assert not book.hold(first)
+    book.close(second)
+    until(lambda: book.abandoned() == [] and leftovers(bench, group_id) == ["mark"])
+
+
+@keeps_producers
+def test_a_producer_that_goes_on_keeps_its_chord(book, group_id):
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        assert book.open(group_id, BODY, 0.5)
+        assert book.abandoned() == []
+        time.sleep(0.05)
+    begin(book, group_id, 1)
+    book.sent(group_id)
+    time.sleep(0.6)
+    assert book.abandoned() == [], "all has been sent: it may take as long as it takes"
+    [claim] = book.add([part(group_id, 0)])
+    assert claim.token
+
+
+@keeps_producers
+def test_a_chord_whose_members_have_all_finished_was_sent(book, group_id):
+    """Its producer died just before it could say so."""
+    book.open(group_id, BODY, 0.1)
+    claim = complete(book, group_id)
+    time.sleep(0.2)
+    assert book.abandoned() == []
+    assert book.hold(claim)
+    book.close(claim)
+    assert book.abandoned() == []
 
 
 # -- Cost --------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ class ChordStore(NamedTuple):
 
     #: Put before a group's id, it gives the key.
     prefix: str
+    #: The sorted set of chords whose members are being sent, and the hash of their bodies. Celery has no such thing.
+    opened: str
+    bodies: str
     terms: Terms
     #: Seconds that the saved group of a header is kept; None: for ever.
     group_life: float | None

@@ -14,6 +14,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from celery.backends.chords import orphan
 from celery.brokers.base import ChordClaim
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ _EXTEND = """
 _ANY_EXPIRED = "SELECT 1 FROM chord WHERE expires_at <= ? LIMIT 1"
 _EXPIRED = "SELECT id FROM chord WHERE expires_at <= ?"
 _FORGET = "DELETE FROM chord WHERE id = ?"
+_OPEN = """
+    INSERT INTO chord_sender (group_id, body, lease_ends) SELECT ?1, ?2, ?3
+    WHERE NOT EXISTS (SELECT 1 FROM chord WHERE group_id = ?1 AND closed)
+    ON CONFLICT (group_id) DO UPDATE SET lease_ends = ?3"""
+_SENT = "DELETE FROM chord_sender WHERE group_id = ?"
+_SILENT = "SELECT group_id, body FROM chord_sender WHERE lease_ends NOT BETWEEN ? AND ?"
+_STATE = "SELECT id, closed OR ifnull(counted >= size + extra, 0), claim_ends FROM chord WHERE group_id = ?"
 
 #: Position of a part that has none.
 _LAST = 2**63 - 1
@@ -109,12 +117,45 @@ def close(db: sqlite3.Connection, claim: ChordClaim, terms: Terms) -> bool:
         return False
     db.execute(_FORGET_PARTS, (id,))
     db.execute(_CLOSE, (time.time() + terms.mark, id))
+    sent(db, claim.part.group_id)
     return True
 
 
 def extend(db: sqlite3.Connection, group_id: str, terms: Terms) -> None:
     """One more member."""
     db.execute(_EXTEND, (group_id, _end(terms)))
+
+
+def open(db: sqlite3.Connection, group_id: str, body: bytes, lease: float) -> bool:
+    """Its members are being sent; False: the chord is closed."""
+    return db.execute(_OPEN, (group_id, body, time.monotonic() + lease)).rowcount == 1
+
+
+def sent(db: sqlite3.Connection, group_id: str) -> None:
+    """All of its members have been sent."""
+    db.execute(_SENT, (group_id,))
+
+
+def any_silent(db: sqlite3.Connection) -> bool:
+    """Whether a producer's word has run out."""
+    now = time.monotonic()
+    return db.execute(_SILENT, (now, now + _TOO_LONG)).fetchone() is not None
+
+
+def abandoned(db: sqlite3.Connection, terms: Terms) -> list[ChordClaim]:
+    """Claims of chords whose producers have died."""
+    claims = []
+    now = time.monotonic()
+    for group_id, body in db.execute(_SILENT, (now, now + _TOO_LONG)).fetchall():
+        db.execute(_ENTER, (group_id,))
+        id, over, claim_ends = db.execute(_STATE, (group_id,)).fetchone()
+        if over:
+            sent(db, group_id)
+        elif not now <= claim_ends <= now + _TOO_LONG:
+            token = uuid.uuid4().hex
+            db.execute(_CLAIM, (token, now + terms.claim, id))
+            claims.append(orphan(group_id, body, token))
+    return claims
 
 
 def any_expired(db: sqlite3.Connection, now: float) -> bool:

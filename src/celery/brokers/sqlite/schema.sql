@@ -108,3 +108,10 @@ CREATE TABLE IF NOT EXISTS chord_part (
     payload  BLOB    NOT NULL,
     PRIMARY KEY (chord, position, task_id)
 ) WITHOUT ROWID;
+
+-- Chords whose members are being sent, and until when their producers' word is good (monotonic clock).
+CREATE TABLE IF NOT EXISTS chord_sender (
+    group_id   TEXT PRIMARY KEY,
+    body       BLOB NOT NULL,
+    lease_ends REAL NOT NULL
+) WITHOUT ROWID;

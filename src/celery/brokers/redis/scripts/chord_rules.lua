@@ -64,3 +64,15 @@ local function chord_close(base, mark)
   redis.call('DEL', base .. '.j', base .. '.t', base .. '.s', base .. '.d')
   redis.call('SET', base .. '.c', 'done', 'EX', mark)
 end
+
+-- Chords whose members are being sent: a sorted set of keys by the time when their producers will have said nothing for
+-- too long, and a hash of bodies.
+local function chord_sent(base, set, bodies)
+  redis.call('ZREM', set, base)
+  redis.call('HDEL', bodies, base)
+end
+
+local function chord_now()
+  local time = redis.call('TIME')
+  return time[1] + time[2] / 1000000
+end
