@@ -9,14 +9,14 @@ What changes an envelope (`marked`) uses the standard library's encoder: it is r
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
-import uuid
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from celery.utils.uniqueid import uuid
 from celery.wire.sealed import COUNT_HEADER, UnreadableError, failures
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def encode(envelope: Envelope, exchange: str, routing_key: str) -> bytes:
         **envelope.properties,
         "delivery_info": {"exchange": exchange, "routing_key": routing_key},
         "body_encoding": "base64",
-        "delivery_tag": str(uuid.uuid4()),
+        "delivery_tag": uuid(),
     }
     wire = {
-        "body": base64.b64encode(envelope.body).decode("ascii"),
+        "body": binascii.b2a_base64(envelope.body, newline=False).decode("ascii"),
         "content-encoding": envelope.content_encoding,
         "content-type": envelope.content_type,
         "headers": envelope.headers,

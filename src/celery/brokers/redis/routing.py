@@ -73,10 +73,11 @@ class Routes:
 
     def lookup(self, batch: Iterable[Publish]) -> tuple[list[str], list[Command]]:
         """What has to be asked before a batch can be posted: names of exchanges, and commands for `found`."""
-        names = sorted({publish.exchange for publish in batch if self.needs_bindings(publish.exchange)})
+        names = sorted(filter(self.needs_bindings, {publish.exchange for publish in batch}))
+        if not names:
+            return [], []
         commands: list[Command] = [("SMEMBERS", self._keys.bindings(name)) for name in names]
-        if names:
-            commands.append(("HMGET", self._keys.exchanges, *names))
+        commands.append(("HMGET", self._keys.exchanges, *names))
         return names, commands
 
     def found(self, names: list[str], replies: list[Any]) -> dict[str, Iterable[bytes]]:
@@ -97,11 +98,11 @@ class Routes:
         """
         message, exchange, key = publish.envelope, publish.exchange, publish.routing_key
         if not exchange:
-            names = [key]
-        elif self.kind(exchange) == "fanout":
+            lane = self._keys.lane(key, self._keys.step(message.properties.get("priority")))
+            return Posting([(lane, envelope.encode(message, exchange, key))], [], self._life(publish))
+        if self.kind(exchange) == "fanout":
             return Posting([], [(self._keys.channel(exchange, key), envelope.encode(message, exchange, key))])
-        else:
-            names = self.recipients(exchange, key, members.get(exchange, ()), message.headers)
+        names = self.recipients(exchange, key, members.get(exchange, ()), message.headers)
         step = self._keys.step(message.properties.get("priority"))
         pushes = [(self._keys.lane(name, step), envelope.encode(message, exchange, key)) for name in names]
         return Posting(pushes, [], self._life(publish))
