@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from celery import _state, exceptions
 from celery.app.outcome import Outbox
+from celery.backends.chord_producers import Sending
 from celery.brokers.base import ChordStart
 from celery.canvas.algebra import CHAIN, GROUP, after_group, completions, ends_in_group, header_of, kind_of, size_known
 from celery.canvas.composed import Composed, as_signature, cloned
@@ -36,6 +38,8 @@ Sig = Signature[Any]
 #: Options that are the body's alone, and the header's alone; all others are for both.
 _OF_BODY = frozenset(("task_id", "group_id", "group_index", "chord", "chain", "link", "link_error"))
 _OF_HEADER = frozenset(("countdown", "eta", "producer", "publisher", "connection", "router", "add_to_parent"))
+#: Messages that leave together (`celery.app.bulk`), at most.
+_ONE_STEP = 500
 #: How often chord_unlock looks, where the store does not count.
 _OF_POLLING = frozenset(("interval", "max_retries"))
 
@@ -212,7 +216,8 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         members = Placed(header.kwargs["tasks"], gid, self._app, args, kwargs)
         begin = _Beginning(app, gid, members, body, producer, polling)
         of_members |= {"chord": body, "add_to_parent": False}
-        send_members(app, members, before_last=begin, producer=producer, **of_members)
+        with begin.watched():
+            send_members(app, members, before_last=begin, producer=producer, **of_members)
         result.parent = app.GroupResult(gid, members.results)
         if not members.size:  # nothing to wait for: the body runs at once (CANVAS-048)
             now = {name: options[name] for name in ("root_id", "parent_id", *_OF_HEADER) if name in options}
@@ -305,6 +310,19 @@ class _Beginning:
         self._body = body
         self._producer = producer
         self._polling = polling
+        #: Members leave before all are known, or one by one.
+        self._in_steps = members.lazy or producer is not None
+        self._sending: Sending | None = None
+
+    def watched(self) -> AbstractContextManager[Any]:
+        """While the header is sent: workers fail the chord when its sender dies, and leaves others to wait."""
+        book = self._app.backend.chords
+        if book is None or isinstance(self._producer, Outbox):
+            return nullcontext()
+        self._sending = Sending(book, self._group_id, self._body)
+        if self._in_steps:
+            self._sending.start()
+        return self._sending
 
     def __call__(self) -> None:
         app, members = self._app, self._members
@@ -322,6 +340,8 @@ class _Beginning:
         elif outbox is not None:
             outbox.begin(start)
         else:
+            if self._sending is not None and (self._in_steps or members.size > _ONE_STEP):
+                self._sending.start()
             backend.chords.begin([start])
 
 

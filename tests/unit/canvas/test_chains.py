@@ -156,9 +156,11 @@ def test_chords_later_in_a_chain_carry_no_copy_of_their_body_in_each_member(task
 
 def test_a_chain_with_a_chord_needs_a_backend_that_can(tasks, sent):
     """CANVAS-033, CANVAS-063: told before anything is sent."""
-    with Celery("none", broker="memory://") as other, pytest.raises(NotImplementedError):
+    with Celery("none", broker="memory://") as other:
         steps = [other.signature("w.add"), other.signature("w.add")]
-        (other.signature("w.first") | group(steps) | other.signature("w.total")).delay()
+        made = other.signature("w.first") | group(steps) | other.signature("w.total")
+        with pytest.raises(NotImplementedError):
+            made.delay()
     assert sent == []
 
 
