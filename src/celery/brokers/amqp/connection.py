@@ -308,8 +308,8 @@ class Connection:
                 event = self._handlers[kind](self, number, payload)
                 if event is not None:
                     events.append(event)
-                if isinstance(event, ConnectionClosed):
-                    break
+                    if type(event) is ConnectionClosed:
+                        break
         except ProtocolError:
             self.state = State.CLOSED
             raise

@@ -91,6 +91,8 @@ NOTHING = Counts()
 
 def take_counts(headers: dict[str, Any], came_back: bool) -> Counts:
     """What is held against a message that has arrived, its coming back this time included; taken off."""
+    if not came_back and LOSSES not in headers and RETURNS not in headers:
+        return NOTHING
     headers.pop(SERVER_COUNT, None)
     return Counts(_count(headers.pop(LOSSES, 0)), _count(headers.pop(RETURNS, 0)) + came_back)
 
@@ -149,9 +151,11 @@ def origin_of(exchange: str, routing_key: str) -> tuple[str, str]:
     A message carries the name of the level that it left last: the exit only if the last digit is 1 (wire.md 2.5 shows
     that case). Sent to the exit, the original key leads to the same queues.
     """
-    digits = _DIGITS.match(routing_key) if exchange.startswith(_LADDER) else None
+    if not exchange.startswith(_LADDER):
+        return exchange, routing_key
+    digits = _DIGITS.match(routing_key)
     key = routing_key[digits.end() :] if digits else routing_key
-    if exchange.startswith(_LADDER) and key.startswith(_OWN_KEY):
+    if key.startswith(_OWN_KEY):
         return "", key.removeprefix(_OWN_KEY)
     return (LADDER_EXIT, key) if digits else (exchange, key)
 

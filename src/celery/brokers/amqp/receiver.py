@@ -29,7 +29,9 @@ import logging
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from celery.backends.rpc import RPCBackend
 from celery.brokers import base
@@ -55,7 +57,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PREFETCH = 1000
 
 
-class Receipt(NamedTuple):
+class Receipt(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A delivery tag, the connection that it means something on, and what is held against the message."""
 
     stream: Stream

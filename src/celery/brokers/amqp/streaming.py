@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, cast
 from celery.brokers.amqp.address import server_name, tls_context, tune
 from celery.brokers.amqp.connection import State
 from celery.brokers.amqp.errors import ChannelError, ProtocolError
-from celery.brokers.amqp.events import Blocked, ChannelClosed, ConnectionClosed, Opened, Reply, Unblocked
+from celery.brokers.amqp.events import (
+    Blocked,
+    ChannelClosed,
+    ConnectionClosed,
+    Delivered,
+    Opened,
+    Reply,
+    Unblocked,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -141,26 +149,10 @@ class Stream(asyncio.Protocol):
             self._fail(error)
             return
         for event in events:
-            match event:
-                case Reply():
-                    answer = self._waiting[event.channel].popleft()
-                    if not answer.done():
-                        answer.set_result(event)
-                case Opened():
-                    self._beat()
-                    if not self._opened.done():
-                        self._opened.set_result(None)
-                case ConnectionClosed():
-                    self._end(event)
-                    return
-                case Blocked():
-                    self.blocked = event.reason
-                case Unblocked():
-                    self.blocked = ""
-                case _:
-                    if isinstance(event, ChannelClosed):
-                        self._channel_closed(event)
-                    self._on_event(event)
+            if type(event) is Delivered:  # a hundred for one of all the others
+                self._on_event(event)
+            elif not self._handle(event):
+                return
         self.write()
 
     def eof_received(self) -> None:
@@ -182,6 +174,30 @@ class Stream(asyncio.Protocol):
         self._writable.set()
 
     # -- inner ------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> bool:
+        """False: it was the last one."""
+        match event:
+            case Reply():
+                answer = self._waiting[event.channel].popleft()
+                if not answer.done():
+                    answer.set_result(event)
+            case Opened():
+                self._beat()
+                if not self._opened.done():
+                    self._opened.set_result(None)
+            case ConnectionClosed():
+                self._end(event)
+                return False
+            case Blocked():
+                self.blocked = event.reason
+            case Unblocked():
+                self.blocked = ""
+            case _:
+                if isinstance(event, ChannelClosed):
+                    self._channel_closed(event)
+                self._on_event(event)
+        return True
 
     def _expect(self, number: int) -> asyncio.Future[Reply]:
         answer: asyncio.Future[Reply] = self._loop.create_future()
