@@ -99,7 +99,7 @@ class Backend(ChordHooks):
         self.content_type, self.content_encoding = serializers.content_of(self.serializer)
         allowed = accept or conf.result_accept_content or conf.accept_content
         self.accept = serializers.resolve_accept(allowed) | {self.content_type}
-        self.expires = self.prepare_expires(expires, expires_type)
+        self.expires: Any = self.prepare_expires(expires, expires_type)
         self.extended = bool(conf.result_extended)
         self.compression = self.prepare_compression(conf.result_compression)
         self._cache = _RecordCache(conf.result_cache_max if max_cached_results is None else max_cached_results)

@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from celery import states
-from celery.backends.base import Backend
+from celery.backends.base import BaseBackend
 from celery.backends.rpc_replies import Replies, ReplyWatcher
 from celery.brokers.base import Publish
 from celery.brokers.topology import Queue
@@ -31,13 +31,19 @@ if TYPE_CHECKING:
 _DECLARED_FOR = 3600.0
 
 
-class RPCBackend(Backend):
+class BacklogLimitExceeded(Exception):  # noqa: N818 - Celery's name
+    """What Celery's rpc raises over too many results that nobody has fetched (API-067); here, none does."""
+
+
+class RPCBackend(BaseBackend):
     """Sends results back over the broker."""
 
     async_writer = True
     persistent = False
     supports_autoexpire = True
     supports_native_join = True
+    is_async = True
+    BacklogLimitExceeded = BacklogLimitExceeded
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -4,6 +4,9 @@ import pytest
 
 from celery import Celery, states
 from celery.backends import base
+from celery.backends.database import DatabaseBackend
+from celery.backends.redis import RedisBackend
+from celery.backends.rpc import RPCBackend
 from celery.exceptions import TimeoutError as NotInTime
 
 
@@ -92,7 +95,14 @@ def test_many_results_are_waited_for_by_looking(app, kind):
 def test_pending_results_are_given_back(app):
     shelf, result = Shelf(app), app.AsyncResult("i")
     assert shelf.add_pending_result(result, weak=True) is shelf.remove_pending_result(result) is result
-    assert not shelf.is_async
+
+
+@pytest.mark.parametrize(
+    ("kind", "announces"), [(Shelf, False), (DatabaseBackend, False), (RedisBackend, True), (RPCBackend, True)]
+)
+def test_a_backend_says_whether_results_are_announced(kind, announces):
+    assert kind.is_async is announces
+    assert issubclass(kind, base.SyncBackendMixin)
 
 
 def test_there_is_a_policy_to_try_again_by(app):

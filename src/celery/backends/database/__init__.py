@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery import exceptions, states
-from celery.backends.base import Backend, require
+from celery.backends.base import BaseBackend, require
 from celery.brokers.url import mask
 from celery.wire import serializers
 
@@ -41,7 +41,7 @@ _EXTENDED = ("name", "worker", "retries", "queue")
 _EXTENDED_BLOBS = ("args", "kwargs")
 
 
-class DatabaseBackend(Backend):
+class DatabaseBackend(BaseBackend):
     """Stores results in two tables.
 
     Args:
