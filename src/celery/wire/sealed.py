@@ -48,7 +48,8 @@ class Message(NamedTuple):
 
 
 class _Text(msgspec.Struct):
-    body: str
+    #: As it stands in the text; a str where only the standard library could read that.
+    body: msgspec.Raw | str
     content_type: str | None = msgspec.field(name="content-type", default=None)
     content_encoding: str | None = msgspec.field(name="content-encoding", default=None)
     headers: dict[str, Any] | None = None
@@ -79,6 +80,8 @@ class _Outside(msgspec.Struct):
 
 
 _read = msgspec.json.Decoder(_Text).decode
+_read_base64 = msgspec.json.Decoder(bytes).decode
+_read_str = msgspec.json.Decoder(str).decode
 _read_outside = msgspec.json.Decoder(_Outside).decode
 _NO_INFO = _Info()
 #: Properties that are the transport's own.
@@ -165,10 +168,7 @@ def open_text(text: bytes) -> Message:
     try:
         read = _parse(text)
         properties = read.properties or {}
-        if properties.pop("body_encoding", None) == "base64":
-            body = binascii.a2b_base64(read.body)
-        else:
-            body = read.body.encode("utf-8", "surrogatepass")
+        body = _body(read.body, in_base64=properties.pop("body_encoding", None) == "base64")
     except (ValueError, RecursionError) as error:  # msgspec's and binascii's errors are ValueErrors
         raise UnreadableError(f"not a message: {error}") from error
     headers = read.headers or {}
@@ -188,6 +188,17 @@ def open_text(text: bytes) -> Message:
 def failures(count: Any) -> int:
     """The value of `COUNT_HEADER`; 0 when there is none, or nonsense."""
     return count if type(count) is int and count > 0 else 0
+
+
+def _body(body: msgspec.Raw | str, *, in_base64: bool) -> bytes:
+    if in_base64 and not isinstance(body, str):
+        try:
+            return _read_base64(body)  # in one pass, in a third of the time
+        except msgspec.DecodeError:
+            pass  # line breaks, no padding: the standard library has the last word
+    if not isinstance(body, str):
+        body = _read_str(body)
+    return binascii.a2b_base64(body) if in_base64 else body.encode("utf-8", "surrogatepass")
 
 
 def _parse(text: bytes) -> _Text:
