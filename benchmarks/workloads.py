@@ -386,7 +386,7 @@ SHAPE = [
             variant("late acknowledgement", task_acks_late=True),
             variant("priorities", priority=True),
             variant("results", "add"),
-            variant("events", events=True),
+            # variant("events", events=True) joins when workers send them.
         ],
         "shape",
         "plain",
