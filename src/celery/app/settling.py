@@ -40,8 +40,9 @@ def settle(app: Celery, attempt: Attempt) -> None:
     """
     outcome, backend = attempt.outcome, attempt.plan.task.backend
     policy = dict(app.conf.task_publish_retry_policy)
-    if outcome.begins and app.backend.chords is not None:
-        _insist(attempt, "the size of a chord", lambda: app.backend.chords.begin(outcome.begins))
+    book = app.backend.chords
+    if outcome.begins and book is not None:
+        _insist(attempt, "the size of a chord", lambda: book.begin(outcome.begins))
     if outcome.follow:
         _insist(attempt, "what follows", lambda: app.publisher.publish(outcome.follow, confirm=True, policy=policy))
     for write in outcome.writes:
