@@ -1,4 +1,4 @@
-"""Retries without writing `retry()`: `autoretry_for` and its companions (API-047)."""
+"""Retries: without writing `retry()`, by `autoretry_for` and its companions (API-047); with which arguments."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore, Retry
-from celery.utils.time import get_exponential_backoff_interval
 
 if TYPE_CHECKING:
+    from celery.app.context import Context
     from celery.app.task import Task
 
-__all__ = ("add_autoretry_behaviour",)
+__all__ = ("add_autoretry_behaviour", "retry_arguments")
 
 
 def add_autoretry_behaviour(task: Task[..., Any], **options: Any) -> None:
@@ -77,7 +77,9 @@ class _Policy:
         """The exception that ends the attempt: Retry, or `exc` itself when there were enough tries."""
         kwargs = dict(self.kwargs)
         if self.factor:
-            kwargs["countdown"] = get_exponential_backoff_interval(
+            # Calendars and time zones come with it; a program that only sends needs none.
+            backoff = task.app._load("celery.utils.time:get_exponential_backoff_interval")
+            kwargs["countdown"] = backoff(
                 factor=self.factor, retries=task.request.retries, maximum=int(self.most), full_jitter=self.jitter
             )
         # An override in effect for this call (`retry(max_retries=...)` in the body) goes on (API-034).
@@ -85,3 +87,28 @@ class _Policy:
         if override is not None:
             kwargs.setdefault("max_retries", override)
         return task.retry(exc=exc, throw=False, **kwargs)
+
+
+def retry_arguments(task: Task[..., Any], request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """New arguments given alone keep the other part, less what is now passed the other way (API-033)."""
+    if args is not None and kwargs is None and request.kwargs:
+        names = _parameter_names(task)[: len(args)]
+        return args, {name: value for name, value in request.kwargs.items() if name not in names}
+    if kwargs is not None and args is None and request.args:
+        names = _parameter_names(task)
+        kept = []
+        for name, value in zip(names, request.args, strict=False):
+            if name in kwargs:
+                break
+            kept.append(value)
+        else:
+            kept.extend(request.args[len(names) :])
+        return kept, kwargs
+    return args, kwargs
+
+
+def _parameter_names(task: Task[..., Any]) -> list[str]:
+    import inspect
+
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [name for name, parameter in inspect.signature(task.run).parameters.items() if parameter.kind in kinds]

@@ -165,7 +165,7 @@ class Batch(Outbox):
 
     def add(self, number: int, item: Any) -> Sent:
         """Have an item make its message."""
-        before = len(self.entries)
+        before, begun = len(self.entries), len(self.begins)
         self._item = len(self.items)
         try:
             signature = item if type(item) is Signature else maybe_signature(item, app=self._app)
@@ -173,7 +173,7 @@ class Batch(Outbox):
                 raise TypeError(f"send_many takes signatures, not {type(item).__name__}: {item!r:.200}")  # noqa: TRY301 - told as the item's own
             sent = Sent(number, signature["task"], self._send(signature))
         except Exception as error:  # noqa: BLE001 - it belongs to the item, and is told at the end
-            del self.entries[before:]
+            del self.entries[before:], self.begins[begun:]
             sent = Sent(number, item.get("task", "") if isinstance(item, dict) else "", None, error)
         self.items.append(sent)
         return sent

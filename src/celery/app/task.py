@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from celery.app.base import Celery
+    from celery.canvas.maps import chunks
     from celery.canvas.signature import Signature
     from celery.result import AsyncResult, EagerResult
 
@@ -575,17 +576,17 @@ class Task(Generic[P, R]):
 
     subtask_from_request = signature_from_request
 
-    def chunks(self, it: Any, n: int) -> Any:
+    def chunks(self, it: Any, n: int) -> chunks:
         """A group of tasks that each call this one with up to `n` lists of arguments (CANVAS-065)."""
-        return self._get_app()._load("celery.canvas.maps:chunks")(self.s(), it, n, app=self.app)
+        return self._get_app()._load("celery.canvas.maps:chunks")(self.s(), it, n, app=self.app)  # type: ignore[no-any-return]  # loaded by its path
 
-    def map(self, it: Any) -> Any:
+    def map(self, it: Any) -> Signature[list[R]]:
         """A task that calls this one with each item, and returns the list of values (CANVAS-064)."""
-        return self._get_app()._load("celery.canvas.maps:xmap")(self.s(), it, app=self.app)
+        return self._get_app()._load("celery.canvas.maps:xmap")(self.s(), it, app=self.app)  # type: ignore[no-any-return]  # loaded by its path
 
-    def starmap(self, it: Any) -> Any:
+    def starmap(self, it: Any) -> Signature[list[R]]:
         """A task that calls this one with each list of arguments, and returns the list of values (CANVAS-064)."""
-        return self._get_app()._load("celery.canvas.maps:xstarmap")(self.s(), it, app=self.app)
+        return self._get_app()._load("celery.canvas.maps:xstarmap")(self.s(), it, app=self.app)  # type: ignore[no-any-return]  # loaded by its path
 
     # -- retries
 
@@ -633,7 +634,8 @@ class Task(Generic[P, R]):
             )
         if not eta and countdown is None:
             countdown = self.default_retry_delay
-        args, kwargs = self._retry_arguments(request, args, kwargs)
+        retry_arguments = self._get_app()._load("celery.app.autoretry:retry_arguments")
+        args, kwargs = retry_arguments(self, request, args, kwargs)
         signature = self.signature_from_request(
             request, args, kwargs, countdown=countdown, eta=eta, retries=request.retries + 1, **options
         )
@@ -648,29 +650,6 @@ class Task(Generic[P, R]):
         if throw:
             raise retry from reason
         return retry
-
-    def _retry_arguments(self, request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        """New arguments given alone keep the other part, less what is now passed the other way (API-033)."""
-        if args is not None and kwargs is None and request.kwargs:
-            names = self._parameter_names()[: len(args)]
-            return args, {name: value for name, value in request.kwargs.items() if name not in names}
-        if kwargs is not None and args is None and request.args:
-            names = self._parameter_names()
-            kept = []
-            for name, value in zip(names, request.args, strict=False):
-                if name in kwargs:
-                    break
-                kept.append(value)
-            else:
-                kept.extend(request.args[len(names) :])
-            return kept, kwargs
-        return args, kwargs
-
-    def _parameter_names(self) -> list[str]:
-        import inspect
-
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return [name for name, parameter in inspect.signature(self.run).parameters.items() if parameter.kind in kinds]
 
     # -- inside the body
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, Self, TypeVar, cast, overload
 
 from celery import _state
 from celery.utils.imports import symbol_by_name
@@ -469,6 +469,10 @@ class Signature(dict[str, Any], Generic[R]):
         return NotImplemented
 
     __ior__ = __or__  # type: ignore[assignment]  # of dict, which merges
+
+    def __ror__(self, other: Never) -> Never:  # type: ignore[override]  # of dict, which merges
+        """Nothing but a signature comes before a signature."""
+        raise TypeError(f"Only signatures can be followed by one, and {other!r:.200} is none: see signature().")
 
 
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:

@@ -35,6 +35,8 @@ def test_what_is_no_signature_cannot_follow(tasks, operand):
     """CANVAS-024."""
     with pytest.raises(TypeError):
         tasks.add.s(1) | operand
+    with pytest.raises(TypeError):
+        operand | tasks.add.s(1)
 
 
 def test_a_chain_of_what_is_no_signature_is_refused(tasks):
