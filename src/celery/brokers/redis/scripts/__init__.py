@@ -6,7 +6,6 @@ need one server that holds everything. Times are the server's, so that no client
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,5 +21,7 @@ class Script(NamedTuple):
 @cache
 def load(*names: str) -> Script:
     """The script in `<name>.lua`; of several, one after the other."""
+    import hashlib  # producers load no script
+
     text = "\n".join(Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8") for name in names)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
