@@ -47,13 +47,21 @@ class Message(NamedTuple):
         }
 
 
-class _Text(msgspec.Struct):
+class _Text(msgspec.Struct, kw_only=True):
     #: As it stands in the text; a str where only the standard library could read that.
-    body: msgspec.Raw | str
+    body: Any
     content_type: str | None = msgspec.field(name="content-type", default=None)
     content_encoding: str | None = msgspec.field(name="content-encoding", default=None)
     headers: dict[str, Any] | None = None
     properties: dict[str, Any] | None = None
+
+
+class _Fast(_Text, kw_only=True):
+    body: msgspec.Raw
+
+
+class _Thorough(_Text, kw_only=True):
+    body: str
 
 
 class _Headers(Label):
@@ -79,7 +87,7 @@ class _Outside(msgspec.Struct):
     properties: _Properties | None = None
 
 
-_read = msgspec.json.Decoder(_Text).decode
+_read = msgspec.json.Decoder(_Fast).decode
 _read_base64 = msgspec.json.Decoder(bytes).decode
 _read_str = msgspec.json.Decoder(str).decode
 _read_outside = msgspec.json.Decoder(_Outside).decode
@@ -206,4 +214,4 @@ def _parse(text: bytes) -> _Text:
         return _read(text)
     except msgspec.DecodeError:
         # NaN in a header and lone surrogates are what the standard library writes and msgspec does not read.
-        return msgspec.convert(json.loads(text), _Text)
+        return msgspec.convert(json.loads(text), _Thorough)
