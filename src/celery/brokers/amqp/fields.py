@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from struct import Struct
 from struct import error as struct_error
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,8 @@ _DECIMAL_VALUE = Struct(">Bi").unpack_from
 _SIGNED64 = Struct(">q").unpack_from
 
 _KNOWN_KEYS_LIMIT = 1024
-_known_keys: dict[str, bytes] = {}
+#: Keys as they are written: alone, before a text, and before nothing.
+_known_keys: dict[str, tuple[bytes, bytes, bytes]] = {}
 
 
 class FieldError(ValueError):
@@ -78,14 +80,16 @@ def encode_table(table: Mapping[str, Any]) -> bytes:
     parts: list[bytes] = []
     add = parts.append
     for key, value in table.items():
-        add(_known_keys.get(key) or _encode_key(key))
+        alone, before_text, before_nothing = _known_keys.get(key) or _encode_key(key)
         if value is None:
-            add(b"V")
+            add(before_nothing)
         elif type(value) is str:
             raw = value.encode("utf-8", "surrogatepass")
-            add(b"S" + pack_long(len(raw)))
+            add(before_text)
+            add(pack_long(len(raw)))
             add(raw)
         else:
+            add(alone)
             try:
                 add(_ENCODERS.get(type(value), _encode_other)(value))
             except FieldError as exc:
@@ -153,10 +157,11 @@ def table_texts(data: bytes, pos: int) -> list[tuple[str, int, int]]:
 # -- writing ----------------------------------------------------------------
 
 
-def _encode_key(key: object) -> bytes:
+def _encode_key(key: object) -> tuple[bytes, bytes, bytes]:
     if not isinstance(key, str):
         raise FieldError(f"the key {key!r} is a {type(key).__name__}; keys of an AMQP table are text")
-    encoded = encode_short_string(key)
+    alone = encode_short_string(key)
+    encoded = alone, alone + b"S", alone + b"V"
     if len(_known_keys) < _KNOWN_KEYS_LIMIT:
         _known_keys[key] = encoded
     return encoded
@@ -171,6 +176,7 @@ def _encode_bool(value: bool) -> bytes:
     return b"t\x01" if value else b"t\x00"
 
 
+@lru_cache(maxsize=256)
 def _encode_int(value: int) -> bytes:
     if -0x80000000 <= value <= 0x7FFFFFFF:
         return _INT32(b"I", value)
@@ -203,7 +209,7 @@ def _encode_list(values: list[Any] | tuple[Any, ...]) -> bytes:
 
 
 def _encode_mapping(value: Mapping[str, Any]) -> bytes:
-    return b"F" + encode_table(value)
+    return b"F" + encode_table(value) if value else b"F\0\0\0\0"
 
 
 def _encode_bytes(value: bytes | bytearray | memoryview) -> bytes:

@@ -145,22 +145,24 @@ def _decode_timestamp(data: bytes, pos: int) -> tuple[int, int]:
 
 
 _TEXT = (encode_short_string, decode_short_string)
+#: A text that a process sends again and again.
+_WORD = (lru_cache(maxsize=256)(encode_short_string), decode_short_string)
 #: Every basic property in wire order, which is also the order of the flag bits from 15 down.
 _PROPERTIES: tuple[tuple[str, Callable[[Any], bytes], Callable[[bytes, int], tuple[Any, int]]], ...] = (
-    ("content_type", *_TEXT),
-    ("content_encoding", *_TEXT),
+    ("content_type", *_WORD),
+    ("content_encoding", *_WORD),
     ("headers", encode_table, decode_table),
     ("delivery_mode", _encode_octet, _decode_octet),
     ("priority", _encode_octet, _decode_octet),
     ("correlation_id", *_TEXT),
-    ("reply_to", *_TEXT),
+    ("reply_to", *_WORD),
     ("expiration", *_TEXT),
     ("message_id", *_TEXT),
     ("timestamp", _encode_timestamp, _decode_timestamp),
-    ("type", *_TEXT),
-    ("user_id", *_TEXT),
-    ("app_id", *_TEXT),
-    ("cluster_id", *_TEXT),
+    ("type", *_WORD),
+    ("user_id", *_WORD),
+    ("app_id", *_WORD),
+    ("cluster_id", *_WORD),
 )
 _WRITERS = tuple((0x8000 >> index, name, encode) for index, (name, encode, _) in enumerate(_PROPERTIES))
 
