@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from celery import exceptions
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
+from celery.platforms import EX_UNAVAILABLE
 
 GROUP = "Result Options"
 
@@ -22,4 +24,9 @@ def result(ctx: click.Context, task_id: str, task: str | None, traceback: bool) 
     """
     app = ctx.obj.app
     found = app.tasks[task].AsyncResult(task_id) if task else app.AsyncResult(task_id)
-    ctx.obj.echo((found.traceback or "") if traceback else found.get())
+    try:
+        stored = found.traceback or ""
+    except exceptions.OperationalError as exc:
+        text = "Could not connect to the result backend. Is it running, and is its URL (result_backend) right?"
+        raise exceptions.CeleryCommandException(f"{text}\nReason: {exc}", exit_code=EX_UNAVAILABLE) from exc
+    ctx.obj.echo(stored if traceback else found.get())

@@ -48,6 +48,18 @@ def test_result_prints_what_a_task_returned(invoke, app):
     assert invoke("result", task_id, "--task", "proj.add").output == "{'sum': 3}\n"
 
 
+@pytest.mark.parametrize("options", [(), ("--traceback",)])
+def test_result_says_when_there_is_no_store(invoke, app, options):
+    app.conf.update(
+        result_backend="redis://:secret@127.0.0.1:1/0",
+        result_backend_transport_options={"retry_policy": {"max_retries": 0}},
+    )
+    ended = invoke("result", uuid(), *options)
+    assert ended.exit_code == 69
+    assert "Could not connect to the result backend." in ended.output
+    assert "secret" not in ended.output
+
+
 def test_result_raises_what_the_task_raised(invoke, app):
     task_id = uuid()
     app.backend.store_result(task_id, LookupError("no such row"), "FAILURE", traceback="the traceback")
