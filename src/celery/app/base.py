@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from celery.app.amqp import AMQP
+    from celery.app.bulk import OnError
     from celery.app.decorators import BoundTaskDecorator, TaskDecorator
     from celery.app.publisher import Publisher
     from celery.app.task import Task
@@ -309,16 +310,8 @@ class Celery:
         return self._registration.register(task, options)
 
     def type_checker(self, fun: Callable[..., Any], bound: bool = False) -> Any:
-        """What checks the arguments of calls (API-027): a function with the body's parameters that does nothing.
-
-        For subclasses.
-
-        Args:
-            fun: the body of a task.
-            bound: its first parameter is the task.
-
-        Returns:
-            The function, as a static method: Python itself does the checking when it is called.
+        """What checks the arguments of calls (API-027): a static method with the parameters of `fun`, the body, less
+        the first one if that is the task (`bound`); when it is called, Python does the checking. For subclasses.
         """
         return staticmethod(head_from_fun(fun, bound=bound))
 
@@ -410,8 +403,7 @@ class Celery:
         self.amqp.send(name, message, (args, kwargs), options)
         return result
 
-    #: As it is here, whatever integrations put in its place.
-    _plain_send_task: Any = send_task
+    _plain_send_task: Any = send_task  # as it is here, whatever integrations put in its place
 
     async def asend_task(
         self,
@@ -426,29 +418,20 @@ class Celery:
         return result
 
     def send_many(
-        self,
-        signatures: Iterable[Signature[Any] | Mapping[str, Any]],
-        *,
-        batch: int = 500,
-        on_error: Literal["continue", "stop", "send_nothing"] = "continue",
-        **options: Any,
+        self, signatures: Iterable[Any], *, batch: int = 500, on_error: OnError = "continue", **options: Any
     ) -> list[Any]:
-        """Send many calls, in order, in few round trips.
+        """Send many calls, in order, in few round trips; their results, in order.
 
         Args:
-            signatures: signatures of any kind. A generator is drawn as its calls are sent, the first ones at once.
+            signatures: of any kind. A generator is drawn as its calls are sent, the first ones at once.
             batch: how many leave together, at most. Where the broker confirms, each batch waits for its word.
             on_error: what a call that cannot be sent (an argument that does not serialize or fit, an unknown queue)
-                means for the others. "continue": nothing. "stop": those that come after it are not sent.
-                "send_nothing": no call at all is sent; all messages are made, and held, before the first one leaves.
+                means for the others. "continue": nothing; "stop": those after it are not sent; "send_nothing": no
+                call at all is sent, and all messages are made, and held, before the first one leaves.
             options: of `Task.apply_async`, for every call.
 
-        Returns:
-            The results, in order.
-
         Raises:
-            SendManyError: at the end, if any call could not be sent: has the `results` of those that were, and the
-                `errors` by position.
+            SendManyError: at the end, if any call could not be sent; has `results` and, by position, `errors`.
             OperationalError: the broker stayed away for longer than the retry policy bears. Its attribute `results`
                 has those of earlier batches; what was in the last one was perhaps sent.
         """
@@ -457,10 +440,10 @@ class Celery:
 
     async def asend_many(
         self,
-        signatures: Iterable[Signature[Any] | Mapping[str, Any]] | AsyncIterable[Any],
+        signatures: Iterable[Any] | AsyncIterable[Any],
         *,
         batch: int = 500,
-        on_error: Literal["continue", "stop", "send_nothing"] = "continue",
+        on_error: OnError = "continue",
         **options: Any,
     ) -> list[Any]:
         """`send_many` for coroutines: the loop is not blocked. Takes asynchronous generators too."""
@@ -644,24 +627,8 @@ class Celery:
     @property
     def timezone(self) -> datetime.tzinfo:
         """Where schedules and local times are (SET-005)."""
-        return self._part("timezone", self._read_timezone)  # type: ignore[no-any-return]  # parts are of any type
-
-    def _read_timezone(self) -> datetime.tzinfo:
-        name = self.conf.timezone
-        if isinstance(name, datetime.tzinfo):
-            return name
-        if name:
-            from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-            try:
-                return ZoneInfo(name)
-            except (ZoneInfoNotFoundError, ValueError):
-                raise ImproperlyConfigured(f"timezone is {name!r}, which is no known time zone.") from None
-        if self.conf.enable_utc:
-            return datetime.UTC
-        local = datetime.datetime.now().astimezone().tzinfo
-        assert local is not None
-        return local
+        read_zone = self._load("celery.app.zones:read_zone")
+        return self._part("timezone", lambda: read_zone(self.conf.timezone, self.conf.enable_utc))  # type: ignore[no-any-return]  # parts are of any type
 
     def uses_utc_timezone(self) -> bool:
         """Whether `timezone` is UTC."""
@@ -695,11 +662,9 @@ class Celery:
 
     @staticmethod
     def _identity(name: str, place: dict[str, Any]) -> str:
-        known = place.get(name)
-        pid = os.getpid()
-        if known is None or known[0] != pid:
-            known = place[name] = (pid, uuid())
-        identity: str = known[1]
+        pid, identity = place.get(name) or (None, "")
+        if pid != os.getpid():
+            _, identity = place[name] = os.getpid(), uuid()
         return identity
 
     def either(self, default_key: str, *defaults: Any) -> Any:
@@ -767,12 +732,7 @@ class Celery:
         return {
             "main": self.main,
             "changes": {**self._preconf, **self.conf.changes},
-            "loader": self.loader_cls,
-            "backend": self.backend_cls,
-            "amqp": self.amqp_cls,
-            "events": self.events_cls,
-            "log": self.log_cls,
-            "control": self.control_cls,
+            **{key: getattr(self, key + "_cls") for key in ("loader", "backend", "amqp", "events", "log", "control")},
             "fixups": self.fixups,
             "config_source": self._config_source,
             "config_source_silent": self._config_source_silent,
