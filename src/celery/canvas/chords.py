@@ -132,7 +132,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         # Outside of anything greater the body says which header it belongs to (wire.md 1.6).
         group_id = group_id or (header.id if body.options.get("chord") is None else None)
         frozen = body.freeze(_id or self.options.get("task_id"), group_id, chord, root_id, None, group_index)
-        self.options["task_id"] = body.id
+        self.options["task_id"] = header.id  # where 5.7 looks for it when it runs a chain
         frozen.parent = header_result  # whatever the body is: CANVAS-046
         return frozen
 
