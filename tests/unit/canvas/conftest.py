@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from celery import Celery, signals
+from celery.app.trace import Tracer
 
 
 @pytest.fixture
@@ -63,3 +64,14 @@ def sent():
     signals.before_task_publish.connect(keep)
     yield messages
     signals.before_task_publish.disconnect(keep)
+
+
+@pytest.fixture
+def run(app):
+    """Make one attempt of a call, as a worker's child does; its outcome."""
+
+    def attempt(task, *args, **options):
+        envelope = app.amqp.message("the-id", task.name, args, {}, {"serializer": "json", **options}, task).envelope
+        return Tracer(app, "node@host").run(1, envelope, {"exchange": "", "routing_key": "celery"})
+
+    return attempt

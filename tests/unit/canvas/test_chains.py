@@ -125,6 +125,13 @@ def test_the_place_of_a_chain_is_its_last_steps(tasks, sent):
     assert (options["group_id"], options["group_index"], options["chord"]["task"]) == ("g", 3, "w.total")
 
 
+def test_a_countdown_delays_the_first_step(tasks, sent):
+    """CANVAS-034."""
+    chain(tasks.add.s(1), tasks.add.s(2)).set(countdown=60).delay()
+    assert sent[0].eta
+    assert "countdown" not in sent[0].chain[0]["options"]
+
+
 def test_what_is_empty_is_left_out(tasks, sent):
     """CANVAS-032."""
     chain(group(), chain([group(), chain()]), tasks.add.s(2)).delay(1)

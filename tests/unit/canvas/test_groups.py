@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from celery import chain, chord, group
@@ -149,6 +151,23 @@ def test_of_a_list_nothing_is_sent_when_a_member_cannot_be(tasks):
         with pytest.raises(EncodeError):
             made.apply_async(queue=queue)
         assert tasks.add.app.publisher.run(lambda sender, queue=queue: sender.length(queue)) == there
+
+
+def test_inside_a_task_a_group_is_one_of_its_children(app, tasks, run):
+    """CANVAS-045, CANVAS-066, CANVAS-068."""
+    sent = []
+
+    @app.task(name="w.sending")
+    def sending():
+        sent.append(group(tasks.add.s(1), tasks.add.s(2)).delay())
+        sent.append(chord([tasks.add.s(1)], tasks.total.s()).delay())
+        sent.append(chain(tasks.add.s(1), tasks.add.s(2)).delay())
+
+    (write,) = run(sending).writes
+    children = json.loads(write.payload)["children"]
+    assert children[:2] == json.loads(json.dumps([result.as_tuple() for result in sent[:2]]))
+    assert children[2][0][0] == sent[2].parent.id
+    assert len(children) == 3
 
 
 def test_a_member_that_is_no_signature_is_named(tasks):

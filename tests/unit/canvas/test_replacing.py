@@ -7,19 +7,7 @@ import json
 import pytest
 
 from celery import chain, group, states
-from celery.app.trace import Tracer
 from celery.exceptions import ImproperlyConfigured
-
-
-@pytest.fixture
-def run(app):
-    """Make one attempt of a call, as a worker's child does; its outcome."""
-
-    def attempt(task, *args, **options):
-        envelope = app.amqp.message("the-id", task.name, args, {}, {"serializer": "json", **options}, task).envelope
-        return Tracer(app, "node@host").run(1, envelope, {"exchange": "", "routing_key": "celery"})
-
-    return attempt
 
 
 @pytest.fixture

@@ -1,0 +1,105 @@
+"""The table of `|`, and how workflows are laid out and counted (CANVAS-014..021, 032, 053)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celery import chain, chord, group, signature
+from celery.canvas.algebra import completions, laid_out, members_of
+
+
+def t(name):
+    return signature(f"t.{name}")
+
+
+def names_of(sigs):
+    """Workflows in short."""
+    return [name_of(sig) for sig in sigs]
+
+
+def name_of(sig):
+    if sig["subtask_type"] is None:
+        return sig["task"].removeprefix("t.")
+    inside = names_of(members_of(sig))
+    return {*inside, "->", name_of(sig.kwargs["body"])} if sig["subtask_type"] == "chord" else inside
+
+
+def test_an_empty_chain_adds_nothing_to_a_group():
+    both = group(t("a"), t("b"))
+    assert both | chain() == both
+    assert chain(both, chain(), t("c")) == both | t("c")
+
+
+def test_steps_are_laid_out_flat():
+    inner = chain(t("b"), chain(t("c")), group(), chain(group(t("d"))))
+    assert names_of(laid_out([t("a"), inner, group(), chain(), t("e")])) == ["a", "b", "c", "d", "e"]
+
+
+def test_a_group_that_something_follows_is_a_header():
+    both = group(t("x"), t("y"))
+    assert names_of(laid_out([t("a"), both, t("b"), t("c")])) == ["a", {"x", "y", "->", "b"}, "c"]
+    assert names_of(laid_out([t("a"), both])) == ["a", ["x", "y"]]
+
+
+def test_what_is_in_the_body_of_a_chord_comes_after_it():
+    made = chord([t("x")], chain(t("a"), group(t("y"), t("z")), t("b")))
+    assert names_of(laid_out([made, t("c")])) == [{"x", "->", "a"}, {"y", "z", "->", "b"}, "c"]
+    assert made.body.tasks[0] == t("a")
+
+
+def test_laying_out_again_changes_nothing():
+    steps = laid_out([t("a"), group(t("x"), t("y")), chord([t("z")], group(t("u"), t("v"))), t("b")])
+    assert laid_out(steps) == steps
+
+
+@pytest.mark.parametrize(
+    ("made", "count"),
+    [
+        (lambda: t("a"), 1),
+        (lambda: chain(t("a"), t("b")), 1),
+        (lambda: chain(t("a"), group(t("b"), t("c"))), 2),
+        (lambda: chain(t("a"), group(t("b"), t("c")), group()), 2),
+        (lambda: chain(t("a"), group(t("b"), t("c")), t("d")), 1),
+        (lambda: group(t("a"), group(t("b"), chain(t("c"), group(t("d"), t("e"))))), 4),
+        (lambda: chord([t("a"), t("b")], t("c")), 1),
+        (lambda: chord([t("a"), t("b")], group(t("c"), t("d"), t("e"))), 3),
+        (lambda: chain(), 0),
+        (lambda: group(), 0),
+    ],
+)
+def test_a_member_makes_as_many_parts_as_what_it_ends_in_has_values(made, count):
+    """CANVAS-053."""
+    assert completions(made()) == count
+
+
+LETTERS = st.sampled_from("abc").map(t)
+WORKFLOWS = st.recursive(
+    LETTERS,
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3).map(group)
+        | st.lists(inner, min_size=2, max_size=3).map(lambda steps: chain(*steps))
+        | st.tuples(st.lists(inner, min_size=1, max_size=2), inner).map(lambda parts: chord(*parts))
+    ),
+    max_leaves=8,
+)
+
+
+@given(first=WORKFLOWS, second=WORKFLOWS, third=WORKFLOWS)
+def test_composing_leaves_its_left_operands_alone(first, second, third):
+    """CANVAS-014."""
+    before = repr(first), repr(second)
+    composed = first | second | third
+    assert completions(composed) == completions(third)
+    composed.freeze()
+    assert (repr(first), repr(second)) == before
+
+
+@given(made=WORKFLOWS)
+def test_a_workflow_survives_its_dict_form(made):
+    """CANVAS-078."""
+    again = signature(dict(made))
+    assert again == made
+    assert repr(again) == repr(made)
+    assert again.freeze().as_tuple() is not None
