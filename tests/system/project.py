@@ -48,6 +48,12 @@ def echo(value):
 
 
 @app.task
+def produce(key, size):
+    note("ran", key)
+    return "x" * size
+
+
+@app.task
 def record(key, *ignored):
     note("ran", key)
     return key

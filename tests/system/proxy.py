@@ -1,7 +1,8 @@
 """A way to a server that a test can cut, or let fall silent, as networks do. It runs in a thread of the test.
 
 *Cut*: every connection ends at both sides. *Hush*: what is open stays open and carries nothing any more, for good;
-connections made later work. The server and its clients see the same: only a missing answer tells them.
+connections made later work. The server and its clients see the same: only a missing answer tells them. *Slow*: what
+clients send arrives at a rate.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Proxy:
         self._ready = threading.Event()
         self._roads = set()
         self._silent = set()
+        self._rate = None
         self._carriers = set()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -45,6 +47,10 @@ class Proxy:
     def hush(self):
         """Let every open connection fall silent; how many there were."""
         return self._on_loop(self._hush)
+
+    def slow(self, rate):
+        """Carry so many bytes a second to the server, over each connection; None: as many as come."""
+        self._rate = rate
 
     # -- on the loop
 
@@ -80,6 +86,8 @@ class Proxy:
         """Carry in one direction until somebody hangs up."""
         while data := await reader.read(_CHUNK):
             if ends not in self._silent:
+                if self._rate is not None and writer is ends[1]:
+                    await asyncio.sleep(len(data) / self._rate)
                 writer.write(data)
                 await writer.drain()
         if ends not in self._silent:

@@ -5,7 +5,8 @@ import random
 import time
 
 import pytest
-from harness import wait_until
+from harness import Stage, wait_until
+from proxy import Proxy
 
 from celery.wire.envelope import Envelope
 
@@ -53,6 +54,40 @@ def test_what_a_worker_cannot_do_yet_stays_in_the_queue(stage):
     wait_until(lambda: stage.waiting() == 0, stage.waiting)
     assert worker.memory() - before < 50 * MEGABYTE
     assert worker.stop() == 0
+
+
+@pytest.mark.needs("redis")
+@pytest.mark.timeout(120)
+def test_results_that_a_slow_store_does_not_take_do_not_pile_up(redis_database, private_redis, tmp_path):
+    store = private_redis()
+    with Proxy(int(store.url.rpartition(":")[2].partition("/")[0])) as proxy:
+        stage = Stage("redis", redis_database, f"redis://127.0.0.1:{proxy.port}/0", tmp_path)
+        try:
+            worker, total = stage.worker("-c", "2"), 3000
+            results = [stage.send("produce", "key", 100_000) for _ in range(10)]
+            for result in results:
+                result.get(timeout=20)
+            before = worker.memory()
+            proxy.slow(MEGABYTE / 5)
+            stage.publish([envelope("produce", "key", 100_000) for _ in range(total)])
+            still_for(2.0, lambda: len(stage.ledger.entries("ran")))
+            # 300 MB would have come of it.
+            assert stage.waiting() > total / 3
+            assert worker.memory() - before < 100 * MEGABYTE
+            proxy.slow(None)
+            stage.ledger.wait("ran", times=total + 10, seconds=60)
+            assert worker.stop() == 0
+        finally:
+            stage.close()
+
+
+def still_for(seconds, count):
+    """Return when a number has not grown for so long."""
+    seen, since = count(), time.monotonic()
+    while time.monotonic() - since < seconds:
+        time.sleep(0.05)
+        if (now := count()) > seen:
+            seen, since = now, time.monotonic()
 
 
 JUNK = [None, "", 0, -1, 1e308, True, [], {}, "x" * 5000, "\x00\ud7ff", [[[]]], {"a": {"b": []}}, 2**62]

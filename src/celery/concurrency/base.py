@@ -60,6 +60,12 @@ class Job(msgspec.Struct, array_like=True):
     #: Set for a function that is called instead of a task (`celery.concurrency.calls`).
     call: bytes | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of its message, roughly."""
+        message = self.message
+        return len(message) if isinstance(message, bytes) else len(message.body)
+
     def open(self) -> tuple[Envelope, dict[str, Any]]:
         """The message and its `request.delivery_info`. Raises UnreadableError."""
         if isinstance(self.message, Envelope):

@@ -5,8 +5,10 @@ Rules
        never idle while it waits for the next one.
     2. It may hold `HANDOUT` seconds of measured work and `MOST` jobs; one job of a task not measured yet.
     3. What waits is shared: no lane gets more than its part while another could begin at once.
-    4. Jobs that come back (recalled, or their child died before they began) go first.
-    5. A lane stuck behind a job that runs longer than a hand-out gets nothing, and what it holds is recalled.
+    4. What is on its way is bounded in bytes too: a large message counts as long work, and when many wait, nothing more
+       is wanted.
+    5. Jobs that come back (recalled, or their child died before they began) go first.
+    6. A lane stuck behind a job that runs longer than a hand-out gets nothing, and what it holds is recalled.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ _WEIGHT = 0.2
 _PROBE, _MOST_PROBED = 32, 256
 #: Async positions left empty for each sync job that waits.
 _SHADOW = 8
-#: Seconds that a job costs beside its body.
-_OVERHEAD = 0.000_03
+#: Seconds that a job costs beside its body, and for each byte of its message.
+_OVERHEAD, _PER_BYTE = 0.000_03, 0.000_000_01
+#: Bytes of messages that may wait here.
+_MOST_BYTES = 8 << 20
 
 
 class Held(msgspec.Struct, eq=False):
@@ -53,7 +57,7 @@ class Lane:
         self.sequence = 0
         #: Takes nothing: not up yet, or about to end.
         self.closed = False
-        #: Takes nothing until its long job has ended (rule 5).
+        #: Takes nothing until its long job has ended (rule 6).
         self.stuck = False
 
     @property
@@ -88,14 +92,15 @@ class Dispatcher:
     def __init__(self) -> None:
         self.waiting: deque[tuple[Job, Handling]] = deque()
         self.waiting_async: deque[tuple[Job, Handling]] = deque()
+        self._waiting_bytes = 0
         self._seconds: dict[str, float] = {}
         #: Mean seconds of a sync job lately; None before the first.
         self.mean: float | None = None
         self._probe = _PROBE
 
-    def measured(self, handling: Handling, runtime: float) -> None:
+    def measured(self, job: Job, handling: Handling, runtime: float) -> None:
         """A job took this long."""
-        seconds = runtime + _OVERHEAD
+        seconds = runtime + _OVERHEAD + _PER_BYTE * job.size
         known = self._seconds.get(handling.task)
         self._seconds[handling.task] = seconds if known is None else known + _WEIGHT * (seconds - known)
         if not handling.is_async:
@@ -109,6 +114,7 @@ class Dispatcher:
         """These wait."""
         only_async = True
         for item in jobs:
+            self._waiting_bytes += item[0].size
             if item[1].is_async:
                 self.waiting_async.append(item)
             else:
@@ -119,6 +125,7 @@ class Dispatcher:
     def put_back(self, jobs: Sequence[Held]) -> None:
         """These came back, and go first."""
         for held in reversed(jobs):
+            self._waiting_bytes += held.job.size
             (self.waiting_async if held.handling.is_async else self.waiting).appendleft((held.job, held.handling))
 
     def remove(self, number: int) -> bool:
@@ -127,6 +134,7 @@ class Dispatcher:
             for item in queue:
                 if item[0].number == number:
                     queue.remove(item)
+                    self._waiting_bytes -= item[0].size
                     return True
         return False
 
@@ -149,6 +157,7 @@ class Dispatcher:
                 if lane.held and lane.load + cost > HANDOUT:
                     break
                 waiting.popleft()
+                self._waiting_bytes -= job.size
                 batch.append(lane.take(job, handling, cost))
             if batch:
                 handed.append((lane, batch))
@@ -162,6 +171,7 @@ class Dispatcher:
         while waiting and open_lanes:
             lane = min(open_lanes, key=lambda each: len(each.held))
             job, handling = waiting.popleft()
+            self._waiting_bytes -= job.size
             handed.setdefault(lane, []).append(lane.take(job, handling, 0.0))
             if len(lane.held) >= lane.capacity:
                 open_lanes.remove(lane)
@@ -174,6 +184,8 @@ class Dispatcher:
         here although another worker might have run them. So it is filled in steps, and the more of these there are,
         the less is taken.
         """
+        if self._waiting_bytes >= _MOST_BYTES:
+            return 0
         open_sync = [lane for lane in sync_lanes if not lane.closed]
         unfinished = sum(len(lane.held) for lane in open_sync) + len(self.waiting)
         if self.mean is None:

@@ -252,7 +252,7 @@ class LanePool(Pool):
             for sequence, outcome in payload:
                 held = channel.release(sequence)
                 if held is not None:
-                    self.dispatcher.measured(held.handling, outcome.runtime)
+                    self.dispatcher.measured(held.job, held.handling, outcome.runtime)
                     outcomes.append(outcome)
             self._assign()
             self.events.finished(outcomes)

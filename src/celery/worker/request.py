@@ -59,10 +59,10 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: Settlements in one batch at most.
-BATCH = 256
-#: Outcomes that may wait to be settled before the worker takes no more messages.
-BACKLOG = 4096
+#: Settlements in one batch at most, and bytes of them after which it takes no more.
+BATCH, _BATCH_BYTES = 256, 4 << 20
+#: Outcomes that may wait to be settled before the worker takes no more messages, and bytes of them.
+BACKLOG, BACKLOG_BYTES = 4096, 16 << 20
 #: Seconds between two tries to reach a result store that is away, at first and at most.
 _STORE_PAUSES = (0.1, 5.0)
 
@@ -297,6 +297,15 @@ def _outlives_connection(settlement: Settlement) -> bool:
     return settlement.delivery.receipt is None or settlement.after_start
 
 
+def _weight(settlement: Settlement) -> int:
+    """Bytes that it has to move."""
+    if not settlement.results and not settlement.follow:
+        return 0
+    return sum(len(write.payload) for write in settlement.results) + sum(
+        len(message.envelope.body) for message in settlement.follow
+    )
+
+
 class Settler:
     """Applies outcomes, in batches, in the order of the effects."""
 
@@ -314,6 +323,7 @@ class Settler:
         self.chords = Chording(app, self.add)
         self._on_room = on_room
         self._queue: deque[Settlement] = deque()
+        self._bytes = 0
         self._store_open = False
         self._announcements: list[tuple[Sequence[ResultWrite], Callable[[], None]]] = []
         self._wakeup = asyncio.Event()
@@ -326,13 +336,24 @@ class Settler:
     @property
     def full(self) -> bool:
         """Whether the worker should take no more messages for now."""
-        return len(self._queue) >= BACKLOG
+        return len(self._queue) >= BACKLOG or self._bytes >= BACKLOG_BYTES
 
     def add(self, settlements: Sequence[Settlement]) -> None:
         """To be applied as soon as can be."""
         self._queue.extend(settlements)
+        self._bytes += sum(map(_weight, settlements))
         self._idle.clear()
         self._wakeup.set()
+
+    def _take_batch(self) -> list[Settlement]:
+        batch: list[Settlement] = []
+        weight = 0
+        while self._queue and len(batch) < BATCH and weight < _BATCH_BYTES:
+            settlement = self._queue.popleft()
+            weight += _weight(settlement)
+            batch.append(settlement)
+        self._bytes -= weight
+        return batch
 
     def announce(self, writes: Sequence[ResultWrite], told: Callable[[], None]) -> None:
         """Store that an attempt has started, before anything that is settled later; then call `told`.
@@ -356,6 +377,7 @@ class Settler:
             if not _outlives_connection(settlement):
                 given_up.append(settlement)
         self._queue = deque(filter(_outlives_connection, self._queue))
+        self._bytes = sum(map(_weight, self._queue))
         return given_up
 
     def started(self) -> list[Delivery]:
@@ -386,11 +408,12 @@ class Settler:
                 await self._wakeup.wait()
             await self._announce()
             was_full = self.full
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            batch = self._take_batch()
             try:
                 await self._apply_all(batch)
             except BaseException:
                 self._queue.extendleft(reversed(batch))
+                self._bytes += sum(map(_weight, batch))
                 raise
             if was_full and not self.full:
                 self._on_room()

@@ -7,6 +7,8 @@ from celery.concurrency.base import HANDOUT, Handling, Job
 from celery.concurrency.dispatch import MOST, Dispatcher, Lane
 from celery.wire.envelope import Envelope
 
+JOB = Job(1, Envelope({}, b""), {})
+
 
 def jobs(count, task="t", first=1, is_async=False):
     return [
@@ -19,7 +21,7 @@ def known(seconds, task="t"):
     """A dispatcher that has seen the task take this long."""
     dispatcher = Dispatcher()
     for _ in range(50):
-        dispatcher.measured(Handling(task), seconds)
+        dispatcher.measured(JOB, Handling(task), seconds)
     return dispatcher
 
 
@@ -98,7 +100,7 @@ class TestHandOut:
         dispatcher = Dispatcher()
         expected = []
         for number, (task, seconds) in enumerate(tasks, 1):
-            dispatcher.measured(Handling(task), seconds)
+            dispatcher.measured(JOB, Handling(task), seconds)
             dispatcher.add(jobs(1, task, number))
             expected.append(number)
         lanes = [Lane() for _ in range(lanes)]
@@ -146,6 +148,21 @@ class TestRoom:
         lanes = self.lanes()
         lanes[0].closed = True
         assert known(1.0).room(lanes, []) == 1
+
+    def test_large_messages_count_as_long_work(self):
+        dispatcher = known(0.000_01)
+        large = Job(1, b"x" * 1_000_000, None)
+        for _ in range(200):
+            dispatcher.measured(large, Handling("t"), 0.000_01)
+        assert dispatcher.room(self.lanes(1), []) in range(3, 6)
+
+    def test_nothing_is_wanted_while_many_bytes_wait(self):
+        dispatcher, lanes = known(0.000_01), self.lanes(1)
+        assert dispatcher.room(lanes, []) > 100
+        dispatcher.add([(Job(number, b"x" * 1_000_000, None), Handling("t")) for number in range(1, 10)])
+        assert dispatcher.room(lanes, []) <= 0
+        dispatcher.assign(lanes)
+        assert dispatcher.room(lanes, []) > 100
 
     def test_async_lanes_are_filled_in_steps(self):
         dispatcher = known(1.0)
