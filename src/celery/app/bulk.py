@@ -143,7 +143,8 @@ class Batch(Outbox):
             type(app).send_task is type(app)._plain_send_task
             and not app.conf.task_always_eager
             and not signals.before_task_publish.receivers
-            and not any(options.get(way) for way in (*_OTHER_WAYS, "task_id", "router"))
+            and _OWN_WAY.isdisjoint(options)
+            and _OF_EACH.isdisjoint(options)
         )
         self.items: list[Sent] = []
         self.entries: list[_Message] = []
