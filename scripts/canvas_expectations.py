@@ -127,7 +127,7 @@ def forms() -> dict[str, str]:
     def operand(name: str, number: int = 1) -> str:
         return OPERANDS[name].format(n=number)
 
-    found = {}
+    found: dict[str, str] = {}
     for name in OPERANDS:
         found |= {f"{kind}({name})": f"{kind}({operand(name)})" for kind in ("chain", "group")}
         found[f"chord({name}, z)"] = f"chord({operand(name)}, t('z'))"
