@@ -94,6 +94,24 @@ def test_connections_that_fall_silent_are_noticed_by_heartbeats(proxy, stage):
     assert len(stage.ledger.entries("start", running)) == 1
 
 
+@pytest.mark.parametrize("task", ["record", "record_late"])
+def test_what_was_acknowledged_into_the_silence_does_not_run_again(proxy, stage, task):
+    worker, gate, key, other = stage.worker("-c", "1", "--prefetch-multiplier", "2"), *(stage.key() for _ in range(3))
+    stage.send("block", gate)
+    stage.ledger.wait("start", gate)
+    stage.send(task, key)
+    worker.wait_said("project.block")
+    wait_until(lambda: worker.said().count(" received") == 2, worker.said)
+    assert proxy.hush()
+    stage.open_gate(gate)
+    stage.ledger.wait("ran", key)
+    stage.send(task, other)
+    stage.ledger.wait("ran", other)
+    assert worker.stop() == 0
+    assert stage.waiting() == 0
+    assert set(stage.ledger.counts("ran").values()) == {1}
+
+
 def test_who_waits_for_messages_notices_the_silence_too(proxy, stage, rabbitmq_url):
     replies = Queue(f"replies-{stage.key()}", durable=False, auto_delete=True)
     reply = Publish(Envelope({"id": "reply"}, b""), "", replies.name)

@@ -98,8 +98,8 @@ class Delivery(msgspec.Struct, eq=False):
     failures: int = 0
     #: Its worker died after Verdict.START: it must not run, the loss is to be reported and acknowledged.
     lost: bool = False
-    #: It came back from a worker that did not settle it, and the broker will not know how often: unless such a message is
-    #: acknowledged before it runs, it has to be settled with Verdict.COUNT, and will be a new delivery.
+    #: It came back from a worker that did not settle it, and the broker will not know how often: unless it is
+    #: acknowledged before it runs, it is to be settled with Verdict.COUNT, and will be a new delivery.
     uncounted: bool = False
     #: Of a driver that can read it without opening the message; `envelope` then opens itself when it is asked.
     label: Label | None = None
@@ -345,6 +345,12 @@ class Receiver(abc.ABC):
         transaction. Asked once, before `open`; a driver that agrees knows its sister among the backends.
         """
         return False
+
+    def unsure(self) -> list[tuple[Any, int]]:
+        """After the connection was lost: of what was settled for good of late, without the broker's word that it has
+        heard of it, id and retries. It is over, should it come again.
+        """
+        return []
 
     @abc.abstractmethod
     async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Acknowledgements that are remembered, and how many seconds before the last word of the server they are too old.
+_LATELY = 4096, 5.0
 #: Deliveries that may be in our hands before `prefetch` says otherwise.
 _FIRST_PREFETCH = 1000
 
@@ -100,6 +102,8 @@ class Receiver(base.Receiver):
         self._awake = asyncio.Event()
         self._unsettled = Unsettled()
         self._started: set[int] = set()
+        #: What was acknowledged of late, and when.
+        self._lately: deque[tuple[float, Any, int]] = deque(maxlen=_LATELY[0])
         #: Where results come from that go to this broker; None: results are not our business.
         self._replies: RPCBackend | None = None
         self._held: set[asyncio.TimerHandle] = set()
@@ -176,6 +180,11 @@ class Receiver(base.Receiver):
             await self._apply(telling, refused)
         await self._living().drained()
         return refused
+
+    def unsure(self) -> list[tuple[Any, int]]:
+        """What was acknowledged shortly before the server was heard last, or later: it answers no acknowledgement."""
+        since = self._stream.heard - _LATELY[1] if self._stream is not None else 0.0
+        return [(task_id, retries) for moment, task_id, retries in self._lately if moment >= since]
 
     def share(self, backend: object) -> bool:
         """Whether it is the rpc backend, whose records are messages that go to this broker."""
@@ -355,8 +364,18 @@ class Receiver(base.Receiver):
             elif receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
                 refused.append(settlement.delivery)
         self._acknowledge(stream, done)
+        if done:
+            self._remember(batch)
         if back:
             await self._send_back(back)
+
+    def _remember(self, batch: Sequence[base.Settlement]) -> None:
+        """Only what is over for good: a copy that was sent back has the same id, and may come again rightly."""
+        now = asyncio.get_running_loop().time()
+        for settlement in batch:
+            if settlement.verdict <= Verdict.START and not settlement.after_start:
+                headers = settlement.delivery.envelope.headers
+                self._lately.append((now, headers.get("id"), headers.get("retries") or 0))
 
     def _acknowledge(self, stream: Stream, tags: Sequence[int]) -> None:
         for tag, multiple in self._unsettled.acknowledge(tags):

@@ -66,6 +66,11 @@ class Stream(asyncio.Protocol):
         """Whether it has ended."""
         return self._failure is not None
 
+    @property
+    def heard(self) -> float:
+        """When the server was heard last, on the loop's clock."""
+        return self._heard
+
     def error(self) -> Exception:
         """Why it has ended, a new exception each time."""
         if isinstance(self._failure, ConnectionClosed):

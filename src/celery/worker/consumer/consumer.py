@@ -125,6 +125,7 @@ class Consumer:
                 self.connected.clear()
                 self.settler.receiver = self.receiver = None
                 await receiver.close()
+                self._orphans.add_over(receiver.unsure())
                 self._abandon()
 
     async def _connect(self, retry: bool) -> Receiver:
@@ -171,7 +172,7 @@ class Consumer:
         await self.worker.mailbox.start(receiver)
         self.connected.set()
         self.worker.on_ready()
-        async with _both(self._intake(receiver), self.settler.run()) as failed:
+        async with _both(self._intake(receiver), self.settler.run(), self.settler.chords.watch()) as failed:
             await failed
 
     def _abandon(self) -> None:

@@ -1,6 +1,7 @@
 """Attempts whose delivery died with its connection (rule 3 of `consumer`).
 
-*Running*: its message will come again, and takes it over. *Finished*: its outcome waits for its message.
+*Running*: its message will come again, and takes it over. *Finished*: its outcome waits for its message. *Over*: it was
+settled, and its message comes again only if the broker did not hear of that.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from celery.brokers.base import Settlement
+from celery.brokers.base import Settlement, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from celery.brokers.base import Delivery
     from celery.worker.request import Request, Settler
     from celery.worker.strategy import Decision
@@ -25,6 +28,8 @@ class Orphans:
     def __init__(self) -> None:
         self._running: dict[tuple[Any, Any], Request] = {}
         self._finished: dict[tuple[Any, Any], tuple[float, Settlement]] = {}
+        self._over: set[tuple[Any, Any]] = set()
+        self._over_until = 0.0
 
     @staticmethod
     def _key(headers: Any) -> tuple[Any, Any]:
@@ -41,6 +46,11 @@ class Orphans:
             self._finished = {key: item for key, item in self._finished.items() if now - item[0] < _ORPHAN_LIFE}
         if len(self._finished) < _ORPHANS:
             self._finished[self._key(settlement.delivery.envelope.headers)] = (now, settlement)
+
+    def add_over(self, keys: Iterable[tuple[Any, int]]) -> None:
+        """They were settled just before the connection ended."""
+        self._over.update(keys)
+        self._over_until = time.monotonic() + _ORPHAN_LIFE
 
     def has(self, request: Request) -> bool:
         """Whether its message has not come again yet."""
@@ -65,9 +75,15 @@ class Orphans:
 
     def adopt(self, delivery: Delivery, decision: Decision, settler: Settler) -> bool:
         """A message came (again): True when it takes over an attempt of ours instead of being run."""
-        if not self._running and not self._finished:
+        if not self._running and not self._finished and not self._over:
             return False
         key = self._key(decision.headers)
+        if delivery.uncounted and key in self._over:
+            self._over.discard(key)
+            settler.settlement(delivery, Verdict.ACK)
+            return True
+        if self._over and time.monotonic() > self._over_until:
+            self._over.clear()
         finished = self._finished.pop(key, None)
         if finished is not None:
             settlement = finished[1]
