@@ -154,6 +154,7 @@ class group(Composed[list[R]]):  # noqa: N801 - the documented name
             return self.apply(args, kwargs, **options)
         options = {**self.options, **{name: value for name, value in options.items() if value is not None}}
         gid = options.pop("task_id", None) or uuid()
+        add_to_parent = options.pop("add_to_parent", add_to_parent)
         members = Placed(
             self.kwargs["tasks"], options.pop("group_id", None) or gid, self._app, tuple(args or ()), kwargs
         )

@@ -181,3 +181,16 @@ def test_results_of_members_that_are_ignored_say_so(app, sent):
         pass
 
     assert group(quiet.s(), quiet.s()).delay().get(timeout=1) == [None, None]
+
+
+def test_a_group_that_5_7_sent_on_its_way_is_sent(app, sent):
+    """It says of a chord's body that it is no child."""
+    waiting = {
+        "task": "celery.group", "args": [], "subtask_type": "group", "immutable": False,
+        "kwargs": {"tasks": [{"task": "w.add", "args": [1], "kwargs": {}, "options": {"task_id": "a"}}]},
+        "options": {"task_id": "g", "group_id": "outer", "group_index": 2, "add_to_parent": False, "root_id": None},
+    }  # fmt: skip
+    app.signature(waiting).apply_async(([],), root_id="root")
+    assert [(message.id, message.group, message.group_index, message.root_id) for message in sent] == [
+        ("a", "outer", 2, "root")
+    ]
