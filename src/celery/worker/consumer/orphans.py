@@ -54,11 +54,11 @@ class Orphans:
 
     def has(self, request: Request) -> bool:
         """Whether its message has not come again yet."""
-        return self._running.get(self._key(request.headers)) is request
+        return bool(self._running) and self._running.get(self._key(request.headers)) is request
 
     def finish(self, request: Request, settlement: Settlement) -> bool:
         """An attempt ended; True when its message has not come again yet, so that its outcome waits here."""
-        if not self._running or not self.has(request):
+        if not self.has(request):
             return False
         del self._running[self._key(request.headers)]
         elsewhere = settlement.delivery.receipt is None
