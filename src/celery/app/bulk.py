@@ -20,12 +20,15 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from celery import exceptions, signals
 from celery.app.amqp import queues_of
 from celery.app.outcome import Outbox
 from celery.app.sending import Calls
+from celery.brokers.base import Publish
 from celery.canvas.signature import Signature, maybe_signature
 from celery.utils.uniqueid import uuid
 
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 
     from celery.app.base import Celery
     from celery.app.task import Task
-    from celery.brokers.base import Publish
     from celery.result import AsyncResult
 
 #: Items of a batch, at most; and of the first one, which is to leave at once. Each is four times the one before it.
@@ -53,7 +55,7 @@ _OF_EACH = frozenset(("task_id", "group_index"))
 _OWN_WAY = frozenset((*_OTHER_WAYS, "countdown", "eta", "expires", "shadow", "router", "stamped_headers", "argsrepr"))
 
 
-class Sent(NamedTuple):
+class Sent(msgspec.Struct):
     """What became of one item."""
 
     #: Its position in what was given.
@@ -65,7 +67,7 @@ class Sent(NamedTuple):
     error: Exception | None = None
 
 
-class _Message(NamedTuple):
+class _Message(msgspec.Struct, frozen=True, gc=False):
     """A message, the item it belongs to, and how it wants to be sent."""
 
     item: int
@@ -207,7 +209,8 @@ class Batch(Outbox):
 
     def fail(self, entry: _Message, error: Exception) -> None:
         """The broker's driver refused a message."""
-        self.items[entry.item] = self.items[entry.item]._replace(result=None, error=error)
+        item = self.items[entry.item]
+        item.result, item.error = None, error
 
     def steps(self) -> Generator[list[_Message], Exception | None, None]:
         """What to publish, call by call; to be told of each call how it ended (None: well).
@@ -267,7 +270,8 @@ class _Draw:
             if self._on_error == "send_nothing":
                 batch.entries.clear()
                 batch.begins.clear()
-                batch.items = [known._replace(result=None) for known in batch.items]
+                for known in batch.items:
+                    known.result = None
             return True
         if self._on_error == "send_nothing":
             return False

@@ -521,9 +521,9 @@ class Task(Generic[P, R]):
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature[R]:
         """A Signature of this task. `kwargs` and options by name, as of `celery.signature`."""
-        signature = self._get_app()._load("celery.canvas.signature:signature")
-        starkwargs.setdefault("app", self.app)
-        return cast("Signature[R]", signature(self, args, *starargs, **starkwargs))
+        app = self._get_app()
+        starkwargs.setdefault("app", app)
+        return cast("Signature[R]", app._load("celery.canvas.signature:Signature")(self, args, *starargs, **starkwargs))
 
     subtask = signature
 

@@ -10,7 +10,9 @@ What changes an envelope (`marked`) uses the standard library's encoder: it is r
 from __future__ import annotations
 
 import binascii
+import itertools
 import json
+import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,13 +37,28 @@ _read_record = msgspec.json.Decoder(tuple[msgspec.Raw, str | None, str | None]).
 _write = msgspec.json.Encoder().encode
 
 
+class _Tags:
+    """Delivery tags of this process: the beginning of a UUID4, its own, and a number. A fork begins anew."""
+
+    def __init__(self) -> None:
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.word = uuid()[:24]
+        self.next = itertools.count().__next__
+
+
+_tags = _Tags()
+
+
 def encode(envelope: Envelope, exchange: str, routing_key: str) -> bytes:
     """An envelope as text, under a fresh delivery tag."""
     properties = {
         **envelope.properties,
         "delivery_info": {"exchange": exchange, "routing_key": routing_key},
         "body_encoding": "base64",
-        "delivery_tag": uuid(),
+        "delivery_tag": f"{_tags.word}{_tags.next():012x}",
     }
     wire = {
         "body": binascii.b2a_base64(envelope.body, newline=False).decode("ascii"),

@@ -15,7 +15,9 @@ its own delivery tag (wire.md 6.8).
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from celery.brokers.redis import envelope
 from celery.brokers.topology import matches
@@ -34,7 +36,7 @@ REPLY_LIFE = 300_000
 _LEAST_BINDING_LIFE = 3_600_000
 
 
-class Posting(NamedTuple):
+class Posting(msgspec.Struct, frozen=True, gc=False):
     """What a publish comes to."""
 
     pushes: list[tuple[str, bytes]]
