@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from celery import Celery, chain, chord, group
+from celery import Celery, chain, chord, group, signals
+from celery.backends.memory import MemoryBackend
+from celery.backends.memory_chords import MemoryBook
 from celery.exceptions import CPendingDeprecationWarning, EncodeError, ImproperlyConfigured
 from celery.result import GroupResult
 
@@ -150,6 +152,35 @@ def test_nothing_of_a_chord_is_sent_when_a_part_of_it_cannot_be(tasks):
         with pytest.raises(EncodeError):
             made.apply_async(queue="half-a-chord")
     assert tasks.add.app.publisher.run(lambda sender: sender.length("half-a-chord")) == 0
+
+
+@pytest.mark.parametrize("header", [list, iter], ids=["list", "generator"])
+def test_a_chord_begins_to_count_before_its_last_member_can_finish(header):
+    """wire.md 4.5, step 1; CANVAS-051. Of a generator the size is known, and written, when the last one was drawn."""
+    events = []
+
+    class Book(MemoryBook):
+        def begin(self, starts):
+            events.extend(start.size for start in starts)
+            super().begin(starts)
+
+    class Backend(MemoryBackend):
+        @property
+        def chords(self):
+            return Book(self)
+
+    def published(**_):
+        events.append("sent")
+
+    signals.after_task_publish.connect(published)
+    with Celery("counting", broker="memory://", backend=Backend) as app:
+        members = [app.signature("w.add", (number,)) for number in range(30)]
+        chord(header([*members, group(members[:2])]), app.signature("w.total")).delay()
+    signals.after_task_publish.disconnect(published)
+    assert events.count("sent") == 32
+    assert [event for event in events if event != "sent"] == [32]
+    assert events[-1] == "sent"
+    assert events[0] == (32 if header is list else "sent")
 
 
 def test_a_frozen_chord_is_sent_with_its_ids(tasks, sent):
