@@ -93,6 +93,9 @@ class Nursery:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
+        # What is here now stays for good, and is shared as long as nobody writes to it, as the collector would.
+        gc.collect()
+        gc.freeze()
         pid = os.fork()
         if pid == 0:
             ours.close()
