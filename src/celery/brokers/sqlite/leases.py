@@ -210,7 +210,7 @@ class Leases:
             self._beat()
             self._next_beat = now + liveness.BEAT
         with self.store.reading() as db:
-            bodies = bool(liveness.dead(db)) or liveness.orphaned(db)
+            bodies = bool(liveness.dead(db, self.owner)) or liveness.orphaned(db)
             unread = routes.unread(db)
             expired = results.any_expired(db, time.time()) or chords.any_expired(db, time.time())
         if bodies or unread or expired:
@@ -228,7 +228,7 @@ class Leases:
 
     def _bury(self, expired: bool) -> None:
         with self.store.writing() as db:
-            back = liveness.bury(db, liveness.dead(db))
+            back = liveness.bury(db, liveness.dead(db, self.owner))
             for queue in routes.unread(db):
                 routes.remove(db, queue)
             if expired:

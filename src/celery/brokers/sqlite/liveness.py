@@ -67,14 +67,15 @@ def leave(db: sqlite3.Connection, owner: int) -> None:
     db.execute(_LEAVE, (owner,))
 
 
-def dead(db: sqlite3.Connection) -> list[int]:
-    """Owners that have a row and do not live."""
+def dead(db: sqlite3.Connection, asking: int) -> list[int]:
+    """Owners that have a row and do not live. Who asks does, however long the disk has kept it from saying so."""
     rows = db.execute(_ALL).fetchall()
     now = time.monotonic()  # after reading: a row may be newer than the question, never newer than the answer
     here = this_host()
     return [
         owner
         for owner, host, pid, birth, seen_at in rows
+        if owner != asking
         if not now - LEASE <= seen_at <= now or (host == here and birth_of(pid) != birth)
     ]
 

@@ -96,3 +96,18 @@ class Places(RuleBasedStateMachine):
 
 TestPlaces = Places.TestCase
 TestPlaces.settings = settings(max_examples=25, stateful_step_count=30, deadline=None, database=None)
+
+
+def test_a_receiver_that_the_disk_kept_from_giving_signs_of_life_does_not_bury_itself(sqlite_path):
+    url = f"sqlite:///{sqlite_path}"
+    sender, leases = Sender(url, {}), Leases(Store(url, {}), "w")
+    sender.publish([Publish(Envelope({"id": "x"}, b""), "", QUEUES[0])])
+    leases.enter()
+    (held,) = leases.claim(QUEUES, 1).deliveries
+    with leases.store.writing() as db:  # as if the commit of the last sign had taken longer than a lease
+        db.execute("UPDATE worker SET seen_at = seen_at - ?", (2 * liveness.LEASE,))
+    leases.tick()
+    assert not leases.claim(QUEUES, 1).deliveries
+    assert leases.settle([Settlement(held, Verdict.ACK)]) == []
+    leases.leave()
+    sender.close()
