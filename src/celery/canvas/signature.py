@@ -386,7 +386,14 @@ class Signature(dict[str, Any], Generic[R]):
             options.setdefault("group_id", group_id)
         place = {"root_id": root_id, "parent_id": parent_id, "chord": chord, "group_index": group_index}
         options.update((name, value) for name, value in place.items() if value is not None)
-        return cast("result.AsyncResult[R]", self.AsyncResult(task_id))
+        frozen: result.AsyncResult[R] = self.AsyncResult(task_id)
+        frozen.ignored = bool(self._wants_no_result())
+        return frozen
+
+    def _wants_no_result(self) -> bool | None:
+        ignored = self.options.get("ignore_result")
+        known = self._known_type() if ignored is None else None
+        return ignored if known is None else known.ignore_result
 
     _freeze = freeze
 

@@ -181,6 +181,7 @@ def test_results_of_members_that_are_ignored_say_so(app, sent):
         pass
 
     assert group(quiet.s(), quiet.s()).delay().get(timeout=1) == [None, None]
+    assert chain(quiet.s(), quiet.s()).delay().get(timeout=1) is None
 
 
 def test_a_group_that_5_7_sent_on_its_way_is_sent(app, sent):
