@@ -1,7 +1,7 @@
 """What a run asks of a task queue, done by an interpreter that has it; prints one JSON object.
 
 python adapter.py MODULE worker CHILDREN        be its worker, until killed
-python adapter.py MODULE prepare                what it needs in an empty store
+python adapter.py MODULE prepare                what it needs in an empty broker
 python adapter.py MODULE fill TASK N            send as quickly as it can; keys of some
 python adapter.py MODULE send TASK N            send one by one
 python adapter.py MODULE bulk TASK N            send by the call made for many

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 import report
+from brokers import BROKERS, Broker
 from measures import Contestant, Run
 from records import Record
-from stores import STORES, Store
 from workloads import WORKLOADS, Workload
 
 #: Failures of one contestant after which it is left out of the workload.
@@ -25,16 +25,16 @@ PATIENCE = 2
 SAID = 1000
 
 
-def once(workload: Workload, contestant: Contestant, stores: dict[str, Store]) -> dict[str, float]:
+def once(workload: Workload, contestant: Contestant, brokers: dict[str, Broker]) -> dict[str, float]:
     """One run."""
-    return workload.measure(Run(contestant, stores[contestant.store]))
+    return workload.measure(Run(contestant, brokers[contestant.broker]))
 
 
 def rounds(workload: Workload, record: Record, wanted: int) -> None:
     """Run every contestant until each has so many runs, in turns."""
     contestants = [each for each in workload.contestants if record.installed(each)]
     with contextlib.ExitStack() as stack:
-        stores = {name: stack.enter_context(STORES[name]()) for name in {each.store for each in contestants}}
+        brokers = {name: stack.enter_context(BROKERS[name]()) for name in {each.broker for each in contestants}}
         # Again from the start for what has failed once.
         for number in [*range(wanted), *range(wanted)]:
             first = number % len(contestants)
@@ -42,7 +42,7 @@ def rounds(workload: Workload, record: Record, wanted: int) -> None:
                 if record.has(contestant.label, number) or record.failed(contestant.label) >= PATIENCE:
                     continue
                 try:
-                    record.add(contestant.label, number, once(workload, contestant, stores))
+                    record.add(contestant.label, number, once(workload, contestant, brokers))
                 except Exception as error:  # noqa: BLE001  one contestant must not end the comparison of the others
                     record.fail(contestant.label, str(error))
                     print(f"{workload.name}: {str(error)[-SAID:]}", file=sys.stderr, flush=True)

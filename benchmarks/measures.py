@@ -2,7 +2,7 @@
 
 Vocabulary
     *Contestant*: a task queue with its settings, on a broker, with so many tasks. *Run*: one measurement of it, on an
-    empty store, with processes that are started for it and killed after it.
+    empty place in it, with processes that are started for it and killed after it.
 
 Rules
     1. For a drain the queue is filled while no worker runs; then one is started, and the clock runs from the first
@@ -30,7 +30,7 @@ import processes
 from systems.starting import PROGRAMS
 
 if TYPE_CHECKING:
-    from stores import Store
+    from brokers import Broker
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -76,8 +76,8 @@ class Contestant(NamedTuple):
     label: str
     #: key in `SYSTEMS`
     system: str
-    #: key in `stores.STORES`
-    store: str
+    #: key in `brokers.BROKERS`
+    broker: str
     #: how many tasks; several seconds of work for this one
     tasks: int
     task: str = "noop"
@@ -97,21 +97,21 @@ class Spent(NamedTuple):
 
 
 class Run:
-    """One run: an empty place in a store, a folder, and what processes have to know of them."""
+    """One run: an empty place in a broker, a folder, and what processes have to know of them."""
 
-    def __init__(self, contestant: Contestant, store: Store) -> None:
+    def __init__(self, contestant: Contestant, broker: Broker) -> None:
         self.contestant = contestant
         self.system = SYSTEMS[contestant.system]
-        self.store = store
-        self.folder = store.new_folder()
+        self.broker = broker
+        self.folder = broker.new_folder()
         self.environment = {
-            **store.fresh(),
+            **broker.fresh(),
             "BENCH_LEDGER": str(self.folder / "ledger"),
             "BENCH_OPTIONS": json.dumps(contestant.options),
             "BENCH_CHILDREN": str(contestant.children),
             "PYTHONPATH": str(HERE),
         }
-        if contestant.store == "postgres":
+        if contestant.broker == "postgres":
             self.environment["PGDSN"] = self.environment["BENCH_BROKER"]
         self.book = ledger.Reader(self.folder / "ledger")
         self.adapter("prepare")
@@ -151,7 +151,7 @@ class Run:
     def spent(self, worker: processes.Command) -> Spent:
         """CPU time up to now."""
         mine = worker.processes()
-        return Spent(sum(mine.values()), mine.get(worker.process.pid, 0.0), self.store.cpu_seconds())
+        return Spent(sum(mine.values()), mine.get(worker.process.pid, 0.0), self.broker.cpu_seconds())
 
     def wait_for(self, count: int, worker: processes.Command) -> None:
         """Wait until so many tasks have been completed.
@@ -221,9 +221,9 @@ def bulk(run: Run) -> Measures:
 
 def sending(run: Run, verb: str) -> Measures:
     """Send, and see what that costs the broker."""
-    before = run.store.cpu_seconds()
+    before = run.broker.cpu_seconds()
     answer = run.adapter(verb, run.contestant.task, str(run.contestant.tasks))
-    return {**answer, "broker_us": 1e6 * (run.store.cpu_seconds() - before) / run.contestant.tasks}
+    return {**answer, "broker_us": 1e6 * (run.broker.cpu_seconds() - before) / run.contestant.tasks}
 
 
 def flow(run: Run) -> Measures:

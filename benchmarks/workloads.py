@@ -35,7 +35,7 @@ class Workload(NamedTuple):
 def pair(
     ours: tuple[str, int], theirs: tuple[str, int], task: str = "noop", options: dict[str, Any] | None = None
 ) -> list[Contestant]:
-    """Celeriac and Celery, each with its store and its number of tasks."""
+    """Celeriac and Celery, each with its broker and its number of tasks."""
     return [
         Contestant(OURS, "celeriac", *ours, task=task),
         Contestant(THEIRS, "celery", *theirs, task=task, options=options or {}),
@@ -43,11 +43,11 @@ def pair(
 
 
 def everyone(task: str, tasks: dict[str, int], options: dict[str, Any] | None = None) -> list[Contestant]:
-    """Each system on the store that it is mostly used with; those on PostgreSQL are there for scale."""
-    stores = {"procrastinate": "postgres", "pgqueuer": "postgres"}
+    """Each system on the broker that it is mostly used with; those on PostgreSQL are there for scale."""
+    brokers = {"procrastinate": "postgres", "pgqueuer": "postgres"}
     labels = {"celeriac": OURS, "celery": THEIRS}
     return [
-        Contestant(labels.get(name, name), name, stores.get(name, "redis"), count, task=task, options=options or {})
+        Contestant(labels.get(name, name), name, brokers.get(name, "redis"), count, task=task, options=options or {})
         for name, count in tasks.items()
     ]
 
@@ -344,9 +344,9 @@ AGAINST_EVERYONE = [
 ]
 
 
-def waiting(store: str, sizes: list[int]) -> list[Contestant]:
+def waiting(broker: str, sizes: list[int]) -> list[Contestant]:
     """The same stretch of work from queues of different lengths."""
-    return [Contestant(f"{size:,} waiting", "celeriac", store, size, enough=min(sizes)) for size in sizes]
+    return [Contestant(f"{size:,} waiting", "celeriac", broker, size, enough=min(sizes)) for size in sizes]
 
 
 def variant(label: str, task: str = "noop", **options: Any) -> Contestant:
@@ -357,14 +357,14 @@ def variant(label: str, task: str = "noop", **options: Any) -> Contestant:
 SHAPE = [
     *(
         Workload(
-            f"waiting-{store}",
+            f"waiting-{broker}",
             f"10,000 tasks of a queue, by its length, {name}",
             measures.drain,
-            waiting(store, [10_000, 100_000, 1_000_000]),
+            waiting(broker, [10_000, 100_000, 1_000_000]),
             "shape",
             "10,000 waiting",
         )
-        for store, name in (("redis", "Redis"), ("rabbitmq", "RabbitMQ"), ("sqlite", "SQLite"))
+        for broker, name in (("redis", "Redis"), ("rabbitmq", "RabbitMQ"), ("sqlite", "SQLite"))
     ),
     Workload(
         "children",
@@ -396,12 +396,12 @@ SHAPE = [
 GROUP = "group of 100,000 with results"
 
 
-def parts(store: str, *more: Contestant) -> list[Contestant]:
+def parts(broker: str, *more: Contestant) -> list[Contestant]:
     """Chords of several sizes, beside the same tasks without a body."""
     sizes = (1_000, 10_000, 100_000)
     return [
-        Contestant(GROUP, "celeriac", store, sizes[-1], task="results"),
-        *(Contestant(f"chord of {size:,}", "celeriac", store, size, task="chord") for size in sizes),
+        Contestant(GROUP, "celeriac", broker, sizes[-1], task="results"),
+        *(Contestant(f"chord of {size:,}", "celeriac", broker, size, task="chord") for size in sizes),
         *more,
     ]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 
 
-class Store:
+class Broker:
     """A broker, with a folder of its own, while the ``with`` block lasts."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Store:
         self.stack.close()
 
 
-class Redis(Store):
+class Redis(Broker):
     """A new server for each run."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class NodeAsPackaged(private_servers.PrivateRabbitMQ):
         return {**super().environment(), "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ""}
 
 
-class RabbitMQ(Store):
+class RabbitMQ(Broker):
     """One node, with a new vhost for each run; the node takes seconds to start."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class RabbitMQ(Store):
         return sum(processes.session_cpu(self.server.process.pid).values())
 
 
-class Sqlite(Store):
+class Sqlite(Broker):
     """A file, without any server."""
 
     def fresh(self) -> dict[str, str]:
@@ -113,7 +113,7 @@ class Sqlite(Store):
         return {"BENCH_BROKER": url, "BENCH_BACKEND": url}
 
 
-class Postgres(Store):
+class Postgres(Broker):
     """A database of our own in the shared server; its CPU time is that of the whole server."""
 
     def __init__(self) -> None:
@@ -135,4 +135,4 @@ class Postgres(Store):
         return processes.tree_cpu(self.postmaster)
 
 
-STORES: dict[str, type[Store]] = {"redis": Redis, "rabbitmq": RabbitMQ, "sqlite": Sqlite, "postgres": Postgres}
+BROKERS: dict[str, type[Broker]] = {"redis": Redis, "rabbitmq": RabbitMQ, "sqlite": Sqlite, "postgres": Postgres}
