@@ -9,6 +9,7 @@ import pytest
 from harness import wait_until
 
 from celery import chord, signature
+from celery.exceptions import ChordError, WorkerLostError
 
 #: A dead worker's reservations come back within 15 s, and the claim of a chord that it was about to finish ends after
 #: 6 s; held, for sending to a broker that is not the store, after 21 s. The rest is for a busy machine.
@@ -65,3 +66,32 @@ def test_every_chord_ends_though_children_are_killed(stage, task):
         assert result.parent.get(timeout=5) == [f"{key}-{n}" for n in range(10)]
     assert max(stage.ledger.counts("ran").values()) <= 2
     assert len([key for key, count in stage.ledger.counts("ran").items() if count > 1]) <= 2 * KILLS
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("stage", ["sqlite", pytest.param("redis", marks=pytest.mark.needs("redis"))], indirect=True)
+def test_with_early_acknowledgement_each_chord_ends_or_fails(stage, task):
+    """What a killed worker had begun is lost then, and told so: the chord that counts it fails, once."""
+    chords = {}
+    stage.worker("-c", "2")
+    for number in range(KILLS):
+        for _ in range(8):
+            key = stage.key()
+            body = task("record", key, immutable=True)
+            body.link_error(task("old_errback"))
+            chords[key] = chord([task("nap", f"{key}-{n}", 0.005) for n in range(10)], body).apply_async()
+        wait_until(lambda most=60 * (number + 1): sum(stage.ledger.counts("end").values()) >= most, "a good start")
+        stage.workers[-1].kill()
+        stage.start("-c", "2")
+    ended = {key: result.get(timeout=TAKEOVER, propagate=False) for key, result in chords.items()}
+    failed = {key for key, value in ended.items() if isinstance(value, Exception)}
+    assert all(isinstance(ended[key], (ChordError, WorkerLostError)) for key in failed)
+    assert len(failed) <= 2 * KILLS
+    ran = stage.ledger.counts("ran")
+    # A body whose worker is killed within a tick of its begin runs again, as every task does.
+    assert all(ran[key] in (1, 2) for key in chords if key not in failed)
+    assert len([key for key in chords if ran[key] > 1]) <= KILLS
+    wait_until(lambda: all(stage.ledger.counts("failed")[chords[key].id] for key in failed), lambda: failed)
+    told = stage.ledger.counts("failed")
+    assert sum(told[chords[key].id] for key in failed) <= len(failed) + KILLS  # as above
+    assert all(told[chords[key].id] == 0 for key in chords if key not in failed)

@@ -134,3 +134,28 @@ def test_bookkeeping_without_an_end_stays(redis_url):
         assert set(ttls.values()) == {-1}
     finally:
         app.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"result_compression": "zlib"}, {"result_serializer": "pickle"}, {"result_serializer": "yaml"}],
+    ids=lambda settings: "".join(settings.values()),
+)
+def test_parts_have_the_form_of_records(redis_url, settings):
+    """wire.md 4.4: packed and written as results are, which the receiver then leaves to the book."""
+    app = Celery("chords", broker="memory://", backend=redis_url, set_as_current=False)
+    app.conf.update(settings, accept_content=["json", "pickle", "yaml"])
+    try:
+        backend, group_id = app.backend, str(uuid.uuid4())
+        backend.chords.begin([ChordStart(group_id, 2)])
+        assert backend.shared_store is None
+        states = ("SUCCESS", "FAILURE")
+        for index, (state, value) in enumerate(zip(states, ({"a": [1]}, ValueError("boom")), strict=True)):
+            payload = backend.encode([1, f"t{index}", state, backend.encode_result(value, state)])
+            claims = backend.chords.add([ChordPart(group_id, f"t{index}", index, state, payload)])
+        assert len(claims) == 1
+        good, bad = backend.chords.members(group_id)
+        assert good.value == {"a": [1]}
+        assert repr(backend.exception_to_python(bad.value)) == "ValueError('boom')"
+    finally:
+        app.close()
