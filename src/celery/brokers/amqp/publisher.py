@@ -145,17 +145,19 @@ class Publisher:
         return number
 
     async def _confirmed(self, stream: Stream) -> None:
-        try:
-            async with asyncio.timeout(self._address.timeout):
-                while self._open and not self._forbidden:
-                    if stream.lost or not self._channel:
-                        raise self._address.lost("the connection failed before messages were confirmed")
-                    self._settled.clear()
-                    await self._settled.wait()
-        except TimeoutError:
-            blocked = f"; the server blocks publishers: {stream.blocked}" if stream.blocked else ""
-            await self.close()
-            raise self._address.lost(f"messages were not confirmed in time{blocked}") from None
+        while self._open and not self._forbidden:
+            try:
+                async with asyncio.timeout(self._address.timeout):
+                    while self._open and not self._forbidden:
+                        if stream.lost or not self._channel:
+                            raise self._address.lost("the connection failed before messages were confirmed")
+                        self._settled.clear()
+                        await self._settled.wait()
+            except TimeoutError:
+                # A server out of memory or disk says so, and lives: it will take them.
+                if not stream.blocked:
+                    await self.close()
+                    raise self._address.lost("messages were not confirmed in time") from None
 
     async def _way(self, stream: Stream, sent: Outgoing) -> bool:
         """Declare, once, what a message needs on its way. False: it cannot be had, which is logged."""
