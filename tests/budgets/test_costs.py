@@ -1,0 +1,135 @@
+"""What a task costs, counted so that the clock does not matter: instructions, system calls, commands and bytes.
+
+Instructions are those of Python's virtual machine, as a tracer sees them; they are the same each time, and change with
+the version of Python. Work done in C is not among them; what crosses to the system is counted as calls, by name.
+"""
+
+from __future__ import annotations
+
+import collections
+import sys
+
+import pytest
+import redis
+
+from celery import Celery
+from celery.brokers.redis.envelope import encode
+from celery.wire.protocol import Packing, Template, read_task
+from celery.wire.serializers import resolve_accept
+
+#: Recorded with this version; they may grow by a tenth, and should be recorded again when they have shrunk by one.
+VERSION = (3, 11)
+INSTRUCTIONS = {
+    "fill a template": 270,
+    "encode for Redis": 58,
+    "read a message": 263,
+    "delay()": 2146,
+    "a call of send_many()": 1076,
+}
+#: Calls to the system by the client's own code, for one `delay()` on Redis.
+SYSTEM_CALLS = {"select": 1, "sendall": 1, "recv": 1}
+#: Bytes that a Redis receives for one task, all protocol included.
+BYTES_PER_TASK = 1000
+#: Commands for a thousand tasks in one send_many: each takes at most 512.
+COMMANDS_PER_THOUSAND = 8
+_SYSTEM = {"select", "poll", "sendall", "send", "recv", "recv_into", "setsockopt", "settimeout", "connect"}
+
+
+def instructions(function) -> int:
+    """How many instructions the call takes, after one to warm up."""
+    function()
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def system_calls(function) -> dict[str, int]:
+    """Which functions that end in the system the call uses, and how often, after one to warm up."""
+    function()
+    seen: collections.Counter[str] = collections.Counter()
+
+    def profile(_, event, called):
+        if event == "c_call" and called.__name__ in _SYSTEM:
+            seen[called.__name__] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return dict(seen)
+
+
+@pytest.fixture
+def add(private_redis):
+    with Celery("budget", broker=private_redis().url, set_as_current=False) as app:
+        yield app.task(name="budget.add", shared=False, lazy=False)(lambda x, y: x + y)
+
+
+def work(name, add):
+    """What is counted under this name, and how many tasks it is for."""
+    template = Template("budget.add", Packing())
+    envelope = template.fill("an-id", (2, 2), {}, reply_to="here")
+    accept = resolve_accept(["json"])
+    call = add.s(2, 2)
+    return {
+        "fill a template": (lambda: template.fill("an-id", (2, 2), {}, reply_to="here"), 1),
+        "encode for Redis": (lambda: encode(envelope, "", "celery"), 1),
+        "read a message": (lambda: read_task(envelope, accept), 1),
+        "delay()": (lambda: add.delay(2, 2), 1),
+        # So few that none leaves because it has grown old: a tracer makes everything slow.
+        "a call of send_many()": (lambda: add.app.send_many([call] * 20), 20),
+    }[name]
+
+
+@pytest.mark.skipif(sys.version_info[:2] != VERSION, reason="instructions were counted with another version of Python")
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_a_step_takes_as_many_instructions_as_recorded(name, add):
+    function, tasks = work(name, add)
+    counted = instructions(function) / tasks
+    assert INSTRUCTIONS[name] * 0.9 <= counted <= INSTRUCTIONS[name] * 1.1, f"{name}: {counted:.0f} instructions"
+
+
+def test_a_call_on_redis_goes_to_the_system_three_times(add):
+    """Whether the connection is alive, the command, its reply."""
+    assert system_calls(lambda: add.delay(2, 2)) == SYSTEM_CALLS
+
+
+def spent(server, function) -> tuple[int, int]:
+    """Commands and bytes that a server gets from it; the question itself is not counted."""
+    with redis.Redis.from_url(server) as client:
+        before = client.info("stats")
+        function()
+        after = client.info("stats")
+        asked = client.info("stats")
+    keys = "total_commands_processed", "total_net_input_bytes"
+    commands, taken = (after[key] - before[key] - (asked[key] - after[key]) for key in keys)
+    return commands, taken
+
+
+def test_a_call_is_one_command_on_redis_and_few_bytes(add):
+    add.delay(2, 2)
+    commands, taken = spent(add.app.conf.broker_url, lambda: [add.delay(2, 2) for _ in range(50)])
+    assert commands == 50
+    assert taken / 50 <= BYTES_PER_TASK
+
+
+def test_a_thousand_calls_in_one_are_few_commands_on_redis(add):
+    add.delay(2, 2)
+    commands, taken = spent(add.app.conf.broker_url, lambda: add.app.send_many(add.s(2, 2) for _ in range(1000)))
+    assert commands <= COMMANDS_PER_THOUSAND
+    assert taken / 1000 <= BYTES_PER_TASK
