@@ -15,6 +15,8 @@ Rules
     2. A loan that ends by an exception closes its Sender, as half a conversation may be on the wire. The next
        call of that Sender opens a new connection.
     3. Jobs of coroutines are published in the order they came, whatever loop they came from.
+    4. What the coroutines of a loop hand in during one turn of it goes to the courier in one piece, at its end: a
+       thread that wakes for the first of them would only fight them for the interpreter.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ class SenderPool:
         self._make = make
         self._limit = limit or 0
         self._acquire_timeout = acquire_timeout
+        self._turns: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
         self._shelf = _Shelf(self._limit)
 
     def lend(self) -> Loan:
@@ -73,15 +76,27 @@ class SenderPool:
 
         Cancelling it keeps the batch from being sent when the courier has not begun with it.
         """
-        await self._life().hand_in(_Job(batch, confirm), self._make)
+        await self._hand_in(_Job(batch, confirm))
 
     async def run(self, function: Callable[[Sender], T]) -> T:
         """Call a function with a Sender outside of the event loop and return what it returns.
 
         It takes its turn among what coroutines publish, so it should be short.
         """
-        result: T = await self._life().hand_in(_Job(function, confirm=False), self._make)
+        result: T = await self._hand_in(_Job(function, confirm=False))
         return result
+
+    def _hand_in(self, job: _Job) -> Awaitable[Any]:
+        """Give the job to the courier when the turn of its loop is over (rule 4); what to await."""
+        turn = self._turns.get(job.loop)
+        if turn is None:
+            turn = self._turns[job.loop] = []
+            job.loop.call_soon(self._end_turn, job.loop)
+        turn.append(job)
+        return job.future
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._life().hand_in(self._turns.pop(loop), self._make)
 
     def close(self) -> None:
         """Send what coroutines have handed in, close all Senders; those that are lent close when they come back.
@@ -89,6 +104,11 @@ class SenderPool:
         Idempotent; a later use begins anew.
         """
         shelf = self._life()
+        for loop in list(self._turns):
+            turn = self._turns.get(loop)
+            if turn:
+                shelf.hand_in(turn[:], self._make)
+                turn.clear()
         self._shelf = _Shelf(self._limit)
         shelf.close()
 
@@ -209,13 +229,14 @@ class _Shelf:
                 self.senders.discard(sender)
             self._returned.notify()
 
-    def hand_in(self, job: _Job, make: Callable[[], Sender]) -> Awaitable[Any]:
-        """Give the job to the courier; what to await. Under the lock, so that no job comes after the courier's end."""
+    def hand_in(self, jobs: list[_Job], make: Callable[[], Sender]) -> None:
+        """Give jobs to the courier. Under the lock, so that no job comes after the courier's end."""
+        if not jobs:
+            return
         with self._returned:
             if self._courier is None:
                 self._courier = _Courier(make)
-            self._courier.jobs.put(job)
-        return job.future
+            self._courier.jobs.put(jobs)
 
     def close(self) -> None:
         with self._returned:
@@ -254,7 +275,7 @@ class _Courier:
     def __init__(self, make: Callable[[], Sender]) -> None:
         self._make = make
         self._sender: Sender | None = None
-        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self.jobs: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._pid = getpid()
         self._thread = threading.Thread(target=self._serve, name="celery-courier", daemon=True)
         self._thread.start()
@@ -271,22 +292,22 @@ class _Courier:
     def _serve(self) -> None:
         stopping = False
         while not stopping:
-            jobs = self._jobs_at_hand()
-            stopping = None in jobs
-            taken = [job for job in jobs if job is not None and not job.future.cancelled()]
+            turns = self._turns_at_hand()
+            stopping = None in turns
+            taken = [job for turn in turns if turn is not None for job in turn if not job.future.cancelled()]
             for group in _groups(taken):
                 _tell(self._perform(group))
         if self._sender is not None:
             self._sender.close()
 
-    def _jobs_at_hand(self) -> list[_Job | None]:
-        """Wait for a job; it and all that came with it."""
-        jobs = [self.jobs.get()]
+    def _turns_at_hand(self) -> list[list[_Job] | None]:
+        """Wait for jobs; them and all that came meanwhile."""
+        turns = [self.jobs.get()]
         try:
             while True:
-                jobs.append(self.jobs.get_nowait())
+                turns.append(self.jobs.get_nowait())
         except Empty:
-            return jobs
+            return turns
 
     def _perform(self, group: list[_Job]) -> list[_Done]:
         """Do jobs that can be done in one call.

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 __all__ = ("uuid",)
 
+#: The digit that says which kind of UUID it is, from a random one: the upper two of its bits are fixed.
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
 
 def uuid(_uuid: Callable[[], Any] | None = None) -> str:
     """Return a random UUID (version 4) as text.
@@ -21,5 +24,4 @@ def uuid(_uuid: Callable[[], Any] | None = None) -> str:
     if _uuid is not None:
         return str(_uuid())
     digits = urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"

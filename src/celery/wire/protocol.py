@@ -259,7 +259,7 @@ class Template:
         if headers["argsrepr"] is None:
             headers["argsrepr"] = saferepr(args, REPR_MAXSIZE, self._levels)
         if headers["kwargsrepr"] is None:
-            headers["kwargsrepr"] = saferepr(kwargs, REPR_MAXSIZE, self._levels)
+            headers["kwargsrepr"] = saferepr(kwargs, REPR_MAXSIZE, self._levels) if kwargs else "{}"
         if group_index is not None:
             headers["group_index"] = group_index
         if not self._tail:

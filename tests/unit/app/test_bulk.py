@@ -12,6 +12,7 @@ import redis
 
 from celery import Celery, exceptions, signals
 from celery.app.bulk import FIRST_BATCH, send_in_batches
+from celery.brokers.topology import Queue
 
 
 @pytest.fixture
@@ -241,3 +242,15 @@ def test_a_broker_that_stays_away_ends_the_call_and_says_what_was_sent():
         with pytest.raises(exceptions.OperationalError) as caught:
             app.send_many(map(add.s, range(3)), retry=False)
     assert caught.value.results == []
+
+
+def test_rabbitmq_has_confirmed_what_was_sent_when_the_call_returns(rabbitmq_url):
+    """Once for each batch: 1,000 waits for its word would take a second and more. A refusal is an error."""
+    full = Queue("full", queue_arguments={"x-max-length": 5, "x-overflow": "reject-publish"})
+    with Celery("w", broker=rabbitmq_url, set_as_current=False) as app:
+        app.conf.task_queues = [Queue("celery"), full]
+        add = app.task(name="w.add", shared=False, lazy=False)(lambda x: x)
+        app.send_many(map(add.s, range(1000)))
+        assert app.publisher.run(lambda sender: sender.length("celery")) == 1000
+        with pytest.raises(exceptions.OperationalError):
+            app.send_many(map(add.s, range(10)), queue="full", retry=False)
