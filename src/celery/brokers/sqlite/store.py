@@ -187,7 +187,7 @@ class Store:
         self._pid = os.getpid()
         self._patience = self.busy_timeout
         connection = sqlite3.connect(
-            self.path, timeout=self.busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=64
+            self.path, timeout=self.busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=128
         )
         try:
             self._prepare(connection)
