@@ -71,7 +71,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="may be repeated")
     parser.add_argument("--family", action="append", choices=report.TITLES, help="may be repeated")
-    parser.add_argument("--pairs", type=int, default=5, help="runs of each contestant (default 5)")
+    parser.add_argument("--pairs", type=int, help="runs of each contestant (default 5; 3 of the longest)")
     parser.add_argument("--fresh", action="store_true", help="begin anew, whatever is on record")
     parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder of the records")
     trial = parser.add_argument_group("trials, which leave no record")
@@ -89,7 +89,7 @@ def main() -> int:
     failed = False
     for workload in chosen(options):
         record = Record.begin(workload, None if trial else options.results, fresh=options.fresh)
-        rounds(workload, record, options.pairs)
+        rounds(workload, record, options.pairs or workload.rounds)
         print(f"\n{workload.name}: {workload.about}\n", *report.table(record.data), sep="\n", flush=True)
         failed |= any(
             record.failed(each.label) and each.system == "celeriac" for each in workload.contestants

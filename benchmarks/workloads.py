@@ -30,6 +30,8 @@ class Workload(NamedTuple):
     family: str = "celery"
     #: label of the contestant whose numbers the others are divided by
     reference: str = THEIRS
+    #: runs of each contestant, unless the command line says otherwise
+    rounds: int = 5
 
 
 def pair(
@@ -363,6 +365,8 @@ SHAPE = [
             waiting(broker, [10_000, 100_000, 1_000_000]),
             "shape",
             "10,000 waiting",
+            # A million takes a minute or more to send.
+            rounds=3,
         )
         for broker, name in (("redis", "Redis"), ("rabbitmq", "RabbitMQ"), ("sqlite", "SQLite"))
     ),

@@ -18,6 +18,8 @@ from systems import setting
 WAITS = True
 
 redis_settings = RedisSettings.from_dsn(setting.BROKER)
+#: Warnings only: it tells the start and the end of each job otherwise.
+LOGGING = {"version": 1, "disable_existing_loggers": False, "loggers": {"arq": {"level": "WARNING"}}}
 _pool: Any = None
 
 
@@ -92,4 +94,5 @@ def handle(key: str) -> Any:
 def workers(children: int) -> list[list[str]]:
     """A worker is one process."""
     program = os.path.join(os.path.dirname(sys.executable), "arq")
-    return [[sys.executable, program, "systems.arq_tasks.WorkerSettings"]] * children
+    options = ["--custom-log-dict", "systems.arq_tasks.LOGGING"]
+    return [[sys.executable, program, "systems.arq_tasks.WorkerSettings", *options]] * children

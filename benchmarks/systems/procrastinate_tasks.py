@@ -80,4 +80,5 @@ def workers(children: int) -> list[list[str]]:
     program = os.path.join(os.path.dirname(sys.executable), "procrastinate")
     at_once = setting.AT_ONCE // children if setting.OPTIONS.get("naps") else 30
     options = ["worker", "--concurrency", str(at_once), "--delete-jobs", "always"]
-    return [[sys.executable, program, "-a", "systems.procrastinate_tasks.app", *options]] * children
+    quiet = ["--log-level", "warning"]
+    return [[sys.executable, program, "-a", "systems.procrastinate_tasks.app", *quiet, *options]] * children
