@@ -21,7 +21,7 @@ from celery.app.outcome import Outbox
 from celery.backends.chord_producers import Sending
 from celery.brokers.base import ChordStart
 from celery.canvas.algebra import CHAIN, GROUP, after_group, completions, ends_in_group, header_of, kind_of, size_known
-from celery.canvas.composed import Composed, as_signature, cloned
+from celery.canvas.composed import Composed, as_signature, cloned, eldest
 from celery.canvas.groups import Placed, group, members_from
 from celery.canvas.sending import send_members
 from celery.canvas.signature import Signature, as_list
@@ -125,15 +125,13 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         """Fix the ids of all members and of the body, which gets the place; the body's result.
 
         Members do not get the body, so that a chord that waits for its turn does not carry a copy for each
-        (CANVAS-080): they get it when they are sent.
+        (CANVAS-080): they get it, and their group, when they are sent.
         """
         header, body = self._header(), self._body()
         header_result = header.freeze(root_id=root_id, parent_id=parent_id)
-        # Outside of anything greater the body says which header it belongs to (wire.md 1.6).
-        group_id = group_id or (header.id if body.options.get("chord") is None else None)
         frozen = body.freeze(_id or self.options.get("task_id"), group_id, chord, root_id, None, group_index)
         self.options["task_id"] = header.id  # where 5.7 looks for it when it runs a chain
-        frozen.parent = header_result  # whatever the body is: CANVAS-046
+        eldest(frozen).parent = header_result
         return frozen
 
     _freeze = freeze

@@ -78,6 +78,8 @@ def apply_chord(chord: Any, args: Any, kwargs: Any, propagate: bool, body: Any, 
         values = header_result.get(propagate=propagate)
     given = _for_tasks(options)
     given.update((name, options[name]) for name in ("task_id", "chain") if options.get(name))
+    if body.id is not None:
+        given["task_id"] = body.id
     result = body.apply((values,), **given)
     _eldest(result).parent = header_result
     return result

@@ -108,7 +108,8 @@ class group(Composed[list[R]]):  # noqa: N801 - the documented name
         results = []
         position = options.get("group_index") or 0
         for member in members:
-            results.append(member.freeze(None, options.get("group_id") or gid, None, root_id, parent_id, position))
+            # Their own group they get when they are sent: 5.7 counts a chord by another id if they have one now.
+            results.append(member.freeze(None, options.get("group_id"), None, root_id, parent_id, position))
             position += completions(member)
         return self._result(gid, results)
 
