@@ -51,6 +51,12 @@ def test_chunks_are_a_group_of_starmaps(tasks, sent):
     assert [member.options for member in made.skew().tasks] == [{"countdown": 1.0}, {"countdown": 2.0}]
 
 
+def test_what_follows_chunks_follows_each(tasks, sent):
+    """CANVAS-065, as 5.7 does it."""
+    (tasks.add.chunks([(1,), (2,), (3,)], 2) | tasks.total.s()).delay()
+    assert [[step["task"] for step in message.chain] for message in sent] == [["w.total"], ["w.total"]]
+
+
 def test_they_survive_cloning(tasks):
     for made in (tasks.add.map([1]), tasks.add.starmap([[1]]), tasks.add.chunks([[1]], 1)):
         again = made.clone()
