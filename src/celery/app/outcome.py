@@ -42,7 +42,7 @@ class Disposition(enum.IntEnum):
     UNREADABLE = 3
 
 
-class Outcome(msgspec.Struct, array_like=True):
+class Outcome(msgspec.Struct, array_like=True, gc=False):
     """One attempt, finished. Array-like: batches of it cross the socket between child and worker."""
 
     #: The job number that the worker gave the attempt.

@@ -81,8 +81,12 @@ class Publish(msgspec.Struct, frozen=True, array_like=True):
     until: float | None = None
 
 
-class Delivery(msgspec.Struct, eq=False):
-    """One message in our hands. Identity matters, equality does not."""
+class Delivery(msgspec.Struct, eq=False, gc=False):
+    """One message in our hands. Identity matters, equality does not.
+
+    Out of the collector's sight, as are the other records of what is in flight: thousands of them cost a worker's main
+    process a tenth of its time. So nothing that a receipt leads to may lead back to its delivery.
+    """
 
     envelope: Envelope
     #: The driver's own handle; None: nothing to settle (a fan-out copy).
@@ -183,7 +187,7 @@ class ChordClaim(msgspec.Struct, frozen=True, array_like=True):
     token: str
 
 
-class Settlement(msgspec.Struct):
+class Settlement(msgspec.Struct, gc=False):
     """A verdict on a delivery, with what has to happen before it takes effect.
 
     `begins` are recorded and `follow` is published first, then `results` are stored, then `parts` are counted, then the

@@ -43,7 +43,7 @@ HANDOUT = 0.020
 TICK = 0.005
 
 
-class Job(msgspec.Struct, array_like=True):
+class Job(msgspec.Struct, array_like=True, gc=False):
     """One attempt to be made. Travels to the child in batches."""
 
     #: Unique in this worker, ever growing, from 1.

@@ -37,7 +37,7 @@ _OVERHEAD, _PER_BYTE = 0.000_03, 0.000_000_01
 _MOST_BYTES = 8 << 20
 
 
-class Held(msgspec.Struct, eq=False):
+class Held(msgspec.Struct, eq=False, gc=False):
     """A job in a lane. A struct, as one is made for each message: a third of the cost of a named tuple."""
 
     sequence: int

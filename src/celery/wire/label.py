@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from celery.wire.envelope import Headers
 
 
-class Label(msgspec.Struct):
+class Label(msgspec.Struct, gc=False):
     """These headers, of the kinds that `celery.wire.protocol` demands. Without a task, the body has to be opened."""
 
     task: str | None = None

@@ -64,7 +64,7 @@ class _Thorough(_Text, kw_only=True):
     body: str
 
 
-class _Headers(Label):
+class _Headers(Label, gc=False):
     redelivered: Any = None
     count: Any = msgspec.field(name=COUNT_HEADER, default=None)
 
@@ -133,7 +133,7 @@ class Sealed:
         return self._open().content_encoding or "utf-8"
 
 
-class Labelled(msgspec.Struct):
+class Labelled(msgspec.Struct, gc=False):
     """What can be said of a message from outside."""
 
     envelope: Envelope

@@ -60,7 +60,7 @@ class Action(enum.Enum):
     REFUSE = "refuse"
 
 
-class Decision(msgspec.Struct):
+class Decision(msgspec.Struct, gc=False):
     """An action, and what it takes."""
 
     action: Action

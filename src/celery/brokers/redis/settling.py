@@ -30,7 +30,7 @@ _BACK = (Verdict.RETURN, Verdict.LOST)
 NO_CHORDS = ("", "", "", "", "")
 
 
-class Receipt(msgspec.Struct):
+class Receipt(msgspec.Struct, gc=False):
     """Our handle of a recorded delivery."""
 
     tag: str
