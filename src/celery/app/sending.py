@@ -48,7 +48,7 @@ class Calls:
                 warnings.warn(
                     "task_always_eager has no effect on send_task: the task is sent.",
                     AlwaysEagerIgnored,
-                    stacklevel=5,
+                    stacklevel=4,
                 )
         for link, header in (("link", "callbacks"), ("link_error", "errbacks")):
             linked = options.pop(link, None)
