@@ -54,8 +54,8 @@ SERVICES = {
             "redis",
             6379,
             b"PING\r\n",
-            # An error is an answer too: a server that wants a password is there.
-            lambda reply: reply[:1] in (b"+", b"-"),
+            # An error is an answer too: a server that wants a password is there; one that still loads is not yet.
+            lambda reply: reply[:1] in (b"+", b"-") and not reply.startswith(b"-LOADING"),
             "redis-server",
             "redis-server",
             "redis-server",
