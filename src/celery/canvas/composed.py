@@ -67,7 +67,8 @@ class Composed(Signature[R]):
 def as_signature(value: Any, app: Celery | None) -> Sig:
     """A signature, or the dict form of one. Raises TypeError for what is neither."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"Workflows are made of signatures, not {type(value).__name__}: {value!r:.200}")
+        hint = " Make one of the task with its s() or si()." if hasattr(value, "apply_async") else ""
+        raise TypeError(f"Workflows are made of signatures, not {value.__class__.__name__}: {value!r:.200}.{hint}")
     if isinstance(value, Signature):
         return value  # keeps the application that it has
     return cast(Sig, maybe_signature(value, app=app))

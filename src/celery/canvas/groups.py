@@ -188,7 +188,10 @@ class group(Composed[list[R]]):  # noqa: N801 - the documented name
 
     def link(self, sig: Any) -> Any:
         """Link the first member to a copy that takes no arguments (CANVAS-043). To link all of them, use a chord."""
-        return self._kept()[0].link(sig.clone().set(immutable=True))
+        members = self._kept()
+        if not members:
+            raise ValueError("A group without members cannot be linked to anything.")
+        return members[0].link(sig.clone().set(immutable=True))
 
     def link_error(self, sig: Any) -> Any:
         """Link every member to a copy of an error callback that takes no arguments; these copies."""
@@ -319,14 +322,14 @@ def members_from(given: Any, app: Any) -> Any:
     """The members of a group, in every form they may be given in (CANVAS-036)."""
     if isinstance(given, Mapping):
         return given["kwargs"]["tasks"] if kind_of(given) == GROUP else [as_signature(given, app)]
-    if is_list(given) and (isinstance(given, (list, tuple)) or hasattr(given, "__len__")):
-        if isinstance(given, Drawn):
-            return given
-        members = [as_signature(member, app) for member in given]
-        return tuple(members) if isinstance(given, tuple) else members
-    if isinstance(given, Iterable) and not isinstance(given, str):
+    if isinstance(given, Drawn):
+        return given
+    if not is_list(given) or hasattr(given, "apply_async"):  # a promise of a task looks like anything
+        return [as_signature(given, app)]
+    if not hasattr(given, "__len__"):
         return Drawn(given, app)
-    return [as_signature(given, app)]
+    members = [as_signature(member, app) for member in given]
+    return tuple(members) if isinstance(given, tuple) else members
 
 
 def flat(members: Iterable[Sig], app: Any) -> Iterator[Sig]:

@@ -173,6 +173,10 @@ def test_inside_a_task_a_group_is_one_of_its_children(app, tasks, run):
 def test_a_member_that_is_no_signature_is_named(tasks):
     with pytest.raises(TypeError, match="not int: 7"):
         group(tasks.add.s(1), 7)
+    with pytest.raises(TypeError, match=r"w\.add of .*its s\(\)"):
+        group(tasks.add)
+    with pytest.raises(ValueError, match="without members"):
+        group().link(tasks.done.s())
 
 
 def test_results_of_members_that_are_ignored_say_so(app, sent):
