@@ -32,7 +32,7 @@ WARM_UP = 20
 #: Results that are looked up after a drain.
 SAMPLE = 500
 #: How long a workflow may take.
-FLOW_SECONDS = 120.0
+FLOW_SECONDS = 400.0
 #: Tasks that are remembered while a queue is filled, and sends at once.
 FILLING, AT_ONCE = 20_000, 50
 #: What `add` makes of its arguments here.
