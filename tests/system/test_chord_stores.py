@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 
 import pytest
 from harness import Stage, wait_until
@@ -57,10 +58,11 @@ def test_a_chord_of_groups_and_chains_counts_all_of_them(stage, task):
 
 def test_a_chord_fails_when_a_member_does(stage, task):
     """CANVAS-056, CANVAS-057: the body never runs, and what comes after it fails too."""
-    key = stage.key()
-    bad = task("fail", "hdr")
-    result = (chord([task("add", 1, 1), bad], task("record", key)) | task("record", key)).apply_async()
-    for failed in (result, result.parent):
+    key, body = stage.key(), str(uuid.uuid4())
+    header = [task("add", 1, 1), task("fail", "hdr")]
+    result = (chord(header, task("record", key).set(task_id=body)) | task("record", key)).apply_async()
+    assert result.id != body
+    for failed in (result, stage.app.AsyncResult(body)):
         error = failed.get(timeout=20, propagate=False)
         assert isinstance(error, ChordError)
         assert re.fullmatch(r"Dependency [-0-9a-f]{36} raised ValueError\('hdr'\)", str(error))
