@@ -400,7 +400,7 @@ def test_connections_and_producers_of_kombu_come_from_a_pool_of_the_configured_s
     with Celery("w", broker="memory://", set_as_current=False, **settings) as app:
         assert (app.pool.limit, app.producer_pool.limit) == (1, 1)
         with app.connection_or_acquire() as connection:
-            assert connection.transport.driver_type == "memory"
+            assert connection.transport.driver_type == "celeriac"
             with (
                 pytest.raises(exceptions.OperationalError, match="broker_pool_limit"),
                 app.connection_or_acquire(),

@@ -100,6 +100,20 @@ def test_neighbours_that_are_equal_and_not_the_same_keep_what_they_have(app):
     assert list(map(repr, found)) == ["1", "True"]
 
 
+def test_a_callback_that_is_changed_between_two_calls_is_sent_as_it_was_for_each(app):
+    callback = app.add.s()
+
+    def calls():
+        for number in range(3):
+            callback.args = (number,)
+            yield app.quiet.s().set(link=callback)
+
+    app.send_many(calls())
+    with redis.Redis.from_url(app.conf.broker_url) as client:
+        bodies = [json.loads(base64.b64decode(json.loads(text)["body"])) for text in client.lrange("celery", 0, -1)]
+    assert [body[2]["callbacks"][0]["args"] for body in reversed(bodies)] == [[0], [1], [2]]
+
+
 def test_signatures_that_are_frozen_keep_their_ids(app):
     calls = [app.add.s(number) for number in range(3)]
     frozen = [call.freeze() for call in calls]
