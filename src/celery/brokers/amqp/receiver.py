@@ -428,30 +428,37 @@ class Receiver(base.Receiver):
             back.append((settlement, Outgoing(messages.again(envelope, **counts.headers(), **mark), queue)))
 
     async def _send_back(self, back: Sequence[tuple[base.Settlement, Outgoing]]) -> None:
-        self._early = []
-        taken = await self._publisher.send([message for _, message in back])
-        stream = self._living()
-        done = []
-        for (settlement, _), accepted in zip(back, taken, strict=True):
-            delivery, verdict = settlement.delivery, settlement.verdict
-            tag = delivery.receipt.tag
-            if not accepted:
-                logger.warning("RabbitMQ does not take a message of %r for %s", delivery.queue, verdict.name)
-            if verdict is Verdict.DEAD:
-                self._reject(stream, tag, requeue=False)
-            elif accepted:
-                done.append(tag)
-            elif verdict is Verdict.DELAY:
-                self._hold(delivery, settlement.until or 0.0)
-            elif verdict is Verdict.COUNT:
-                delivery.uncounted = False
+        early: list[base.Delivery] = []
+        self._early = early
+        try:
+            taken = await self._publisher.send([message for _, message in back])
+            stream, done = self._living(), []
+            for (settlement, _), accepted in zip(back, taken, strict=True):
+                if not accepted:
+                    queue, verdict = settlement.delivery.queue, settlement.verdict
+                    logger.warning("RabbitMQ does not take a message of %r for %s", queue, verdict.name)
+                if accepted and settlement.verdict is not Verdict.DEAD:
+                    done.append(settlement.delivery.receipt.tag)
+                else:
+                    self._make_do(stream, settlement)
+            self._acknowledge(stream, done)
+        finally:
+            self._early = None
+            for delivery in early:
                 self._show(delivery)
-            else:
-                self._reject(stream, tag, requeue=True)
-        self._acknowledge(stream, done)
-        early, self._early = self._early, None
-        for delivery in early:
+
+    def _make_do(self, stream: Stream, settlement: base.Settlement) -> None:
+        """What becomes of a message whose copy the server did not take, and of the original of a dead letter."""
+        delivery, verdict = settlement.delivery, settlement.verdict
+        if verdict is Verdict.DEAD:
+            self._reject(stream, delivery.receipt.tag, requeue=False)
+        elif verdict is Verdict.DELAY:
+            self._hold(delivery, settlement.until or 0.0)
+        elif verdict is Verdict.COUNT:
+            delivery.uncounted = False
             self._show(delivery)
+        else:
+            self._reject(stream, delivery.receipt.tag, requeue=True)
 
     def _reject(self, stream: Stream, tag: int, *, requeue: bool) -> None:
         self._unsettled.discard(tag)
