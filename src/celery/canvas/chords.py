@@ -266,13 +266,12 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
     def link_error(self, errback: Any) -> Any:
         """Tell `errback` when the body fails, or cannot run; returns it.
 
-        With the setting `task_allow_error_cb_on_chord_header` every member of the header is linked to a copy of it too,
-        which takes no arguments.
+        With the setting `task_allow_error_cb_on_chord_header` every member of the header is linked to a copy of it too.
         """
         if self.app.conf.task_allow_error_cb_on_chord_header:
             for member in self._header()._kept():
                 for one in as_list(errback):
-                    member.link_error(one.clone().set(immutable=True) if isinstance(one, Signature) else one)
+                    member.link_error(one.clone() if isinstance(one, Signature) else one)
         else:
             warnings.warn(
                 "task_allow_error_cb_on_chord_header is off: error callbacks of a chord are told of its body only.",

@@ -194,9 +194,8 @@ class group(Composed[list[R]]):  # noqa: N801 - the documented name
         return members[0].link(sig.clone().set(immutable=True))
 
     def link_error(self, sig: Any) -> Any:
-        """Link every member to a copy of an error callback that takes no arguments; these copies."""
-        copied = [errback.clone().set(immutable=True) for errback in as_list(sig)]
-        return tuple(member.link_error(errback) for member in self._kept() for errback in copied)
+        """Link every member to a copy of an error callback (CANVAS-043); these copies."""
+        return tuple(member.link_error(errback.clone()) for member in self._kept() for errback in as_list(sig))
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group[R]:
         """Have members begin later and later: countdowns of `start`, `start + step`, ... seconds; anew at `stop`."""

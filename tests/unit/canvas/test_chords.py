@@ -111,12 +111,11 @@ def test_links_of_a_chord_are_its_bodys(tasks):
 def test_members_are_linked_to_error_callbacks_on_request(app, tasks):
     """CANVAS-054, CANVAS-060."""
     app.conf.task_allow_error_cb_on_chord_header = True
-    fixed = tasks.failed.s().set(immutable=True)
     made = chord([tasks.add.s(1), chord([tasks.add.s(2)], tasks.total.s())], tasks.total.s())
     made.link_error(tasks.failed.s())
     first, inner = made.tasks
-    assert first.options["link_error"] == inner.tasks[0].options["link_error"] == [fixed]
-    assert inner.body.options["link_error"] == [fixed]
+    assert first.options["link_error"] == inner.tasks[0].options["link_error"] == [tasks.failed.s()]
+    assert inner.body.options["link_error"] == [tasks.failed.s()]
     assert made.body.options["link_error"] == [tasks.failed.s()]
 
 

@@ -89,10 +89,9 @@ def test_links_of_a_group(tasks):
     made = group(tasks.add.s(1), tasks.add.s(2))
     made.link(tasks.done.s())
     errbacks = made.link_error(tasks.failed.s())
-    fixed = tasks.failed.s().set(immutable=True)
-    assert errbacks == (fixed, fixed)
-    assert made.tasks[0].options == {"link": [tasks.done.s().set(immutable=True)], "link_error": [fixed]}
-    assert made.tasks[1].options == {"link_error": [fixed]}
+    assert errbacks == (tasks.failed.s(), tasks.failed.s())
+    assert made.tasks[0].options == {"link": [tasks.done.s().set(immutable=True)], "link_error": [tasks.failed.s()]}
+    assert made.tasks[1].options == {"link_error": [tasks.failed.s()]}
 
 
 def test_members_can_be_fixed_and_skewed(tasks):
