@@ -36,13 +36,11 @@ check: $(ENV) ## lint, types and the budgets of tests/budgets; no server needed
 
 .PHONY: bench
 bench: $(ENV) $(CELERY57) services ## compare with Celery 5.7.0, into docs/performance.md (ARGS='--workload drain-redis --pairs 3')
-	$(BIN)/python benchmarks/compare.py $(ARGS)
-	$(BIN)/python benchmarks/report.py
+	@ended=0; $(BIN)/python benchmarks/compare.py $(ARGS) || ended=$$?; $(BIN)/python benchmarks/report.py; exit $$ended
 
 .PHONY: bench-all
-bench-all: $(ENV) $(CELERY57) $(PEERS) services ## the same with eight more task queues, and how costs grow; an hour or two
-	$(BIN)/python benchmarks/compare.py --family celery --family canvas --family peers --family shape $(ARGS)
-	$(BIN)/python benchmarks/report.py
+bench-all: $(PEERS) ## the same with eight more task queues, and how costs grow; an hour or two
+	@$(MAKE) --no-print-directory bench ARGS='--family celery --family canvas --family peers --family shape $(ARGS)'
 
 .PHONY: soak
 soak: $(ENV) services ## an hour of work while servers and workers are killed (ARGS='--minutes 5')
