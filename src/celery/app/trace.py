@@ -182,7 +182,7 @@ class Tracer:
         self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Attempt:
         """Envelope -> Attempt. Raises what `read_task` raises, and NotRegistered."""
-        message = read_task(envelope, self.accept)
+        message = read_task(envelope, self.accept, closed=True)
         headers = message.headers
         plan = self.plan(headers["task"])
         outbox = Outbox()

@@ -23,9 +23,10 @@ import msgspec
 
 from celery.exceptions import InvalidTaskError
 from celery.utils.saferepr import saferepr
+from celery.wire.closed import Steps, read_body
 from celery.wire.compression import compress, decompress
 from celery.wire.envelope import Envelope, Headers
-from celery.wire.serializers import dumps, loads
+from celery.wire.serializers import dumps, is_plain_json, loads
 from celery.wire.times import eta_text, expiry, parse_time
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ REPR_MAXSIZE = 1024
 REPR_MAXLEVELS = 3
 #: What "no limit" comes to: deeper, the text would be over its size anyway.
 _DEEPEST = 100
+
+#: Bytes of a body from which on its workflow stays closed: reading it twice costs more below.
+_LARGE = 2048
 
 _BODY_NAMES = ("args", "kwargs", "embed")
 _EMBED_NAMES = ("callbacks", "errbacks", "chain", "chord")
@@ -223,7 +227,9 @@ class Template:
         #: The embed as JSON, which is the same in all these messages; empty for other serializers.
         self._tail = b""
         if packing.serializer == "json":
-            self._tail = _ALONE_JSON if own is PLAIN_CALL else dumps(embed)[2]
+            self._tail = _ALONE_JSON if own is PLAIN_CALL else _embed_json(embed)
+        elif isinstance(own.chain, Steps):
+            embed["chain"] = list(own.chain)
 
     def fill(
         self,
@@ -391,9 +397,22 @@ def _nest_links(chain: Sequence[Signature]) -> Signature:
     return folded
 
 
-def next_step(chain: Sequence[Signature] | None) -> tuple[Signature, list[Signature]] | None:
+def next_step(chain: Sequence[Signature] | None) -> tuple[Signature, Sequence[Signature]] | None:
     """Split a chain as it travels into the step to send now and what that step carries on; None when it is over."""
-    return (chain[-1], list(chain[:-1])) if chain else None
+    return (chain[-1], chain[:-1]) if chain else None
+
+
+def _embed_json(embed: dict[str, Any]) -> bytes:
+    """The embed as JSON; steps that are still closed go on as they came."""
+    chain = embed["chain"]
+    if not isinstance(chain, Steps):
+        return dumps(embed)[2]
+    steps = [step if isinstance(step, bytes) else dumps(step)[2] for step in chain.texts()]
+    fields = [
+        b'"%s": %s' % (name.encode(), b"[" + b", ".join(steps) + b"]" if name == "chain" else dumps(value)[2])
+        for name, value in embed.items()
+    ]
+    return b"{" + b", ".join(fields) + b"}"
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -413,13 +432,14 @@ def read_headers(envelope: Envelope) -> Headers | None:
     return _complete(headers) if headers and headers.get("task") else None
 
 
-def read_task(envelope: Envelope, accept: frozenset[str], zone: tzinfo = UTC) -> TaskMessage:
+def read_task(envelope: Envelope, accept: frozenset[str], zone: tzinfo = UTC, *, closed: bool = False) -> TaskMessage:
     """Read a task message of any protocol.
 
     Args:
         envelope: the message.
         accept: content types, from `serializers.resolve_accept`.
         zone: of the application; protocol 1 messages without UTC use it.
+        closed: `chain` and `chord` of a large body may stay closed (`celery.wire.closed`).
 
     Raises:
         ContentDisallowed: the content type is missing or not accepted; nothing was decoded.
@@ -430,6 +450,11 @@ def read_task(envelope: Envelope, accept: frozenset[str], zone: tzinfo = UTC) ->
     headers, payload = envelope.headers or {}, envelope.body
     if headers.get("compression") and envelope.content_type in accept:
         payload = decompress(payload, headers["compression"])
+    if closed and len(payload) > _LARGE and headers.get("task"):
+        kind = envelope.content_type, envelope.content_encoding
+        read = read_body(payload) if is_plain_json(payload, *kind, accept) else None
+        if read is not None:
+            return _message(2, headers, *read)
     body = loads(payload, envelope.content_type, envelope.content_encoding, accept)
     is_mapping = isinstance(body, dict)
     if headers.get("task"):

@@ -422,6 +422,19 @@ def loads(
         raise exceptions.DecodeError(f"the body is not valid {content_type}: {exc}") from exc
 
 
+def is_plain_json(
+    payload: bytes, content_type: str | None, content_encoding: str | None, accept: frozenset[str]
+) -> bool:
+    """Whether `loads` would read a payload as JSON without extension types, which any JSON parser can."""
+    return (
+        content_type == JSON
+        and content_type in accept
+        and content_encoding in _UTF8_NAMES
+        and _by_type[JSON].decode is _decode_json
+        and _TYPE_MARK not in payload
+    )
+
+
 def _refusal(content_type: str | None, accept: frozenset[str]) -> Exception:
     if content_type is None:
         return exceptions.ContentDisallowed("the message has no content type: its producer must set one")
