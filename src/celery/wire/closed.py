@@ -2,7 +2,7 @@
 
 A step of a long chain carries all the steps after it, and a member of a chord's header the whole body: of that an
 attempt needs one step, or nothing. So large bodies in JSON are taken apart without reading what is in these two places,
-and what goes on with the next message goes on as text. A step of a chain of a thousand costs a fifth of what it did.
+and what goes on with the next message goes on as text. A step of a chain of a thousand costs a third of what it did.
 
 To everybody else a `Steps` is a list of mappings, and a `ClosedSignature` a mapping.
 """
