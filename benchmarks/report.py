@@ -165,9 +165,9 @@ def page(records: list[Data]) -> list[str]:
         members = [record for record in records if record["family"] == family]
         pairs = [record for record in members if len(record["runs"]) == 2]
         if members:
-            lines += ["", f"### {title}", ""]
+            lines += ["", f"### {title}"]
         if pairs:
-            lines += pair_rows(pairs)
+            lines += ["", *pair_rows(pairs)]
         for record in members:
             if record not in pairs:
                 lines += ["", f"**{record['about'][0].upper()}{record['about'][1:]}**", "", *matrix(record)]
