@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections import deque
 from os import getpid
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -61,7 +62,7 @@ class SenderPool:
         self._make = make
         self._limit = limit or 0
         self._acquire_timeout = acquire_timeout
-        self._turns: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        self._turns: dict[asyncio.AbstractEventLoop, deque[_Job]] = {}
         self._shelf = _Shelf(self._limit)
 
     def lend(self) -> Loan:
@@ -90,13 +91,13 @@ class SenderPool:
         """Give the job to the courier when the turn of its loop is over (rule 4); what to await."""
         turn = self._turns.get(job.loop)
         if turn is None:
-            turn = self._turns[job.loop] = []
+            turn = self._turns[job.loop] = deque()
             job.loop.call_soon(self._end_turn, job.loop)
         turn.append(job)
         return job.future
 
     def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._life().hand_in(self._turns.pop(loop), self._make)
+        self._life().hand_in(_drained(self._turns.pop(loop)), self._make)
 
     def close(self) -> None:
         """Send what coroutines have handed in, close all Senders; those that are lent close when they come back.
@@ -104,11 +105,8 @@ class SenderPool:
         Idempotent; a later use begins anew.
         """
         shelf = self._life()
-        for loop in list(self._turns):
-            turn = self._turns.get(loop)
-            if turn:
-                shelf.hand_in(turn[:], self._make)
-                turn.clear()
+        for turn in list(self._turns.values()):
+            shelf.hand_in(_drained(turn), self._make)
         self._shelf = _Shelf(self._limit)
         shelf.close()
 
@@ -329,6 +327,16 @@ class _Courier:
                 return [done for job in group for done in self._perform([job])]
             return [(job, None, error) for job in group]
         return [(job, None, None) for job in group]
+
+
+def _drained(turn: deque[_Job]) -> list[_Job]:
+    """All that is in it, each job for one caller only: a pool may be closed by one thread while another hands in."""
+    jobs: list[_Job] = []
+    while True:
+        try:
+            jobs.append(turn.popleft())
+        except IndexError:
+            return jobs
 
 
 def _groups(jobs: list[_Job]) -> list[list[_Job]]:
