@@ -106,6 +106,12 @@ class Dispatcher:
         if not handling.is_async:
             self.mean = seconds if self.mean is None else self.mean + _WEIGHT / 4 * (seconds - self.mean)
 
+    def forget(self, handling: Handling) -> None:
+        """A job has cost its process: the next of its kind are handed out alone, as they would take with them what was
+        finished before them and not told yet.
+        """
+        self._seconds.pop(handling.task, None)
+
     def cost(self, handling: Handling) -> float:
         """What a job is expected to take; a whole hand-out when nothing is known."""
         return self._seconds.get(handling.task, HANDOUT)

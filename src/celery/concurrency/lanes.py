@@ -204,7 +204,9 @@ class LanePool(Pool):
                 started = held.sequence <= begun if channel is child.sync else held.sequence in places
                 if not started:
                     again.append(held)
-                elif child.sentence is not None and child.sentence[0] == held.job.number:
+                    continue
+                self.dispatcher.forget(held.handling)
+                if child.sentence is not None and child.sentence[0] == held.job.number:
                     self.events.lost(held.job.number, child.sentence[1])
                 else:
                     self.events.lost(held.job.number, Lost("worker-lost", detail, pid=child.pid))
@@ -252,7 +254,8 @@ class LanePool(Pool):
             for sequence, outcome in payload:
                 held = channel.release(sequence)
                 if held is not None:
-                    self.dispatcher.measured(held.job, held.handling, outcome.runtime)
+                    if held.job.aftermath is None:
+                        self.dispatcher.measured(held.job, held.handling, outcome.runtime)
                     outcomes.append(outcome)
             self._assign()
             self.events.finished(outcomes)

@@ -36,6 +36,12 @@ class TestHandOut:
         assert sizes(dispatcher.assign([Lane(), Lane()])) == [1, 1]
         assert len(dispatcher.waiting) == 8
 
+    def test_of_a_task_that_cost_a_process_each_lane_gets_one_again(self):
+        dispatcher = known(HANDOUT / 10)
+        dispatcher.forget(Handling("t"))
+        dispatcher.add(jobs(5))
+        assert sizes(dispatcher.assign([Lane(), Lane()])) == [1, 1]
+
     def test_of_a_long_task_each_lane_gets_one(self):
         dispatcher = known(1.0)
         dispatcher.add(jobs(10))
