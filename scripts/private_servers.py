@@ -86,7 +86,8 @@ class PrivateServer:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
-        while not answers(SERVICES[self.service], port=self.port):
+        # Twice: a Redis that loads several files can be heard between two of them.
+        while not all(answers(SERVICES[self.service], port=self.port) for _ in range(2)):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"a private {self.service} did not start:\n{log.read_text()[-2000:]}")
