@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-from celery import Celery, Task, signals
+from celery import Celery, Task, group, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 app = Celery("project", broker=os.environ["SYSTEM_BROKER"], backend=os.environ["SYSTEM_BACKEND"])
@@ -479,6 +479,40 @@ def const(label):
 @app.task
 def boom(label):
     raise Boom(label)
+
+
+@app.task(ignore_result=True)
+def quiet(*given):
+    return [given[-1], *given[:-1]]
+
+
+@app.task
+async def atag(*given):
+    await asyncio.sleep(0)
+    return [given[-1], *given[:-1]]
+
+
+@app.task(bind=True, max_retries=2, default_retry_delay=0)
+def again(self, *given):
+    if self.request.retries < 2:
+        raise self.retry()
+    return [given[-1], *given[:-1]]
+
+
+@app.task(bind=True)
+def swap(self, *given):
+    """Replaced by what is named in the label, of which the value is the same as that of `tag`."""
+    *values, label = given
+    plain, several = tag.si(*values, label), group([echo.si(label), *map(echo.si, values)])
+    if label.endswith("chain"):
+        return self.replace(plain | echo.s())
+    if label.endswith("group"):
+        return self.replace(echo.si(label) | several if values else several)
+    if label.endswith("chord"):
+        return self.replace(several | echo.s())
+    if label.endswith("boom"):
+        return self.replace(boom.si(label))
+    return self.replace(plain)
 
 
 @app.task

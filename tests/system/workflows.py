@@ -1,4 +1,4 @@
-"""Random workflows, what they should come to, and how to compose them (CANVAS).
+"""Random workflows, what they should come to, how to compose them, and the comparison (CANVAS).
 
 A workflow is drawn as plain data. `expected` works out its value by rules of its own, which know nothing of signatures
 or messages; `signature` composes the same workflow of real ones. Each task returns its label and what it was given, so
@@ -7,17 +7,25 @@ that a value tells the whole way that data took.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 
+from harness import wait_until
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from celery import chain, chord, group
+from celery import signature as of
 
 
 @dataclass(frozen=True)
 class Call:
-    """A task: `tag` takes what comes, `const` is immutable, `boom` raises."""
+    """A task: `tag` takes what comes, `const` is immutable, `boom` raises.
+
+    Like `tag` are `atag`, which is a coroutine, `again`, which is tried three times, and `swap`, which is replaced: its
+    label says by what.
+    """
 
     kind: str
     label: str
@@ -68,11 +76,14 @@ class Story:
 
 def calls(labels, failing):
     """Tasks; each has a label of its own."""
-    kinds = ["tag", "tag", "tag", "const"] + (["boom"] if failing else [])
-    return st.builds(
-        lambda kind, callback, errback: Call(kind, f"t{next(labels)}", callback, errback),
-        st.sampled_from(kinds), st.booleans(), st.booleans(),
-    )  # fmt: skip
+    kinds = ["tag", "tag", "tag", "const", "atag", "again", "swap-task", "swap-chain", "swap-group", "swap-chord"]
+    kinds += ["boom", "boom", "swap-boom"] if failing else []
+
+    def call(kind, callback, errback):
+        kind, _, by = kind.partition("-")
+        return Call(kind, f"t{next(labels)}{by}", callback, errback)
+
+    return st.builds(call, st.sampled_from(kinds), st.booleans(), st.booleans())
 
 
 def workflows(labels, depth=4, failing=True):
@@ -109,7 +120,7 @@ def _run(node, given, story):
 
 
 def _call(call, given, story):
-    if call.kind == "boom":
+    if call.label.endswith("boom") or call.kind == "boom":
         if call.errback:
             story.called.add(f"errback-{call.label}")
         return Failed("Boom", call.label)
@@ -216,8 +227,8 @@ def signature(node, tasks):
         tasks: has `tag`, `const`, `boom`, `called` and `failed`.
     """
     if isinstance(node, Call):
-        make = tasks.tag.s if node.kind == "tag" else getattr(tasks, node.kind).si
-        made = make(node.label) if node.kind != "boom" else tasks.boom.si(node.label)
+        task = getattr(tasks, node.kind)
+        made = task.si(node.label) if node.kind in ("const", "boom") else task.s(node.label)
         if node.callback:
             made.link(tasks.called.si(f"callback-{node.label}"))
         if node.errback:
@@ -237,3 +248,70 @@ def same(value, wanted):
     if isinstance(wanted, list) and isinstance(value, (list, tuple)):
         return len(value) == len(wanted) and all(map(same, value, wanted))
     return value == wanted
+
+
+# -- comparing it
+
+#: A workflow that takes longer hangs. Seconds.
+LONG = 8.0
+#: Workflows that run at once.
+BATCH = 7
+
+
+class Tasks:
+    """Signatures of the project's tasks."""
+
+    def __init__(self, app, **options):
+        self._app = app
+        self._options = options
+
+    def __getattr__(self, name):
+        return _Task(f"project.{name}", {"app": self._app, **self._options})
+
+
+class _Task:
+    def __init__(self, name, options):
+        self._name, self._options = name, options
+
+    def s(self, *args):
+        return of(self._name, args=args, **self._options)
+
+    def si(self, *args):
+        return of(self._name, args=args, immutable=True, **self._options)
+
+
+def run(app, ledger, nodes):
+    """Run workflows together; they come to what they should, and each callback is called as often as it should be."""
+    tasks = Tasks(app)
+    stories = [expected(node) for node in nodes]
+    results = [signature(node, tasks).apply_async() for node in nodes]
+    for node, story, result in zip(nodes, stories, results, strict=True):
+        value = result.get(timeout=LONG, propagate=False)
+        assert same(value, story.value), f"{node}\ngave {value}\ninstead of {story.value}"
+    calls = {call for story in stories for call in story.called}
+    wait_until(lambda: calls <= set(ledger.counts("called")), lambda: calls - set(ledger.counts("called")))
+    counts = ledger.counts("called")
+    assert {call: counts[call] for call in calls} == dict.fromkeys(calls, 1)
+
+
+def run_many(app, ledger, how_many, failing=True):
+    """Run so many random workflows."""
+    numbers = itertools.count()
+    done = 0
+
+    @settings(
+        max_examples=max(1, how_many // BATCH),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
+    @given(st.lists(workflows(numbers, failing=failing), min_size=BATCH, max_size=BATCH))
+    def check(nodes):
+        nonlocal done
+        run(app, ledger, nodes)
+        done += len(nodes)
+
+    check()
+    assert done >= how_many - BATCH

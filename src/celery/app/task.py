@@ -718,7 +718,7 @@ class Task(Generic[P, R]):
     def on_replace(self, sig: Signature[Any]) -> Any:
         """Called by `replace` with the replacement."""
         if self.request.is_eager:
-            return sig.apply().get()
+            return sig.apply().get(disable_sync_subtasks=False)
         sig.apply_async(producer=self.request.outbox)
         raise Ignore("Replaced by new task")
 

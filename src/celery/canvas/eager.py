@@ -49,6 +49,13 @@ def apply_chain(chain: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) 
 
 def apply_group(group: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Any:
     """Run the members; a GroupResult of EagerResults."""
+    applied = _members_applied(group, args, kwargs, options)
+    if len(applied.results) == 1 and hasattr(applied.results[0], "results"):
+        return applied.results[0]  # CANVAS-040
+    return applied
+
+
+def _members_applied(group: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Any:
     options = {**group.options, **options}
     gid = options.get("task_id") or uuid()
     of_members = _for_tasks(options)
@@ -56,8 +63,6 @@ def apply_group(group: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) 
     for position, member in enumerate(flat(group.tasks, group._app)):
         place = {"group_id": gid, "group_index": position} if kind_of(member) == "task" else {}
         results.append(member.apply(args, kwargs, **of_members, **place))
-    if len(results) == 1 and hasattr(results[0], "results"):
-        return results[0]
     return group.app.GroupResult(gid, results)
 
 
@@ -73,7 +78,8 @@ def apply_chord(chord: Any, args: Any, kwargs: Any, propagate: bool, body: Any, 
     options = {**chord.options, **options}
     body = chord._body()
     link_steps([body], options)
-    header_result = chord._header().apply(args, {**chord.kwargs["kwargs"], **(kwargs or {})}, **_for_tasks(options))
+    kwargs = {**chord.kwargs["kwargs"], **(kwargs or {})}
+    header_result = _members_applied(chord._header(), args, kwargs, _for_tasks(options))
     with allow_join_result():
         values = header_result.get(propagate=propagate)
     given = _for_tasks(options)

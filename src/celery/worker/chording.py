@@ -5,6 +5,7 @@ Rules
        chord is worked out on a thread, as it reads the store, and is settled as a second settlement of the same
        delivery, in one step with closing the chord where broker and store can (`Receiver.counts_chords`).
     2. Elsewhere the order is: hold the claim, send, store, acknowledge, close. A void claim leaves only the verdict.
+       What a receiver sends with the verdict, as it is one step there, waits for it.
     3. A claim that another holds is asked for again every second, until that one has closed the chord or is gone.
     4. When the connection is lost, what is not over is given up as it was after the first step: when the message comes
        again, its part is added again, which is harmless, and gives the claim again.
@@ -108,9 +109,15 @@ class Chording:
 
     # -- from a claim to the second settlement
 
-    def take(self, settlement: Settlement) -> None:
-        """Finish the chords that this has claims for."""
-        _empty(settlement)
+    def take(self, settlement: Settlement, *, applied: bool) -> None:
+        """Finish the chords that this has claims for.
+
+        Args:
+            settlement: the first one.
+            applied: all of it but the verdict; else what it still has goes with that.
+        """
+        if applied:
+            _empty(settlement)
         settlement.parts = tuple(claim.part for claim in settlement.claims)
         task = asyncio.ensure_future(self._finish(settlement))
         self._unfinished[task] = settlement
@@ -132,6 +139,10 @@ class Chording:
                 made.append(await self._second(settlement, claim))
             else:
                 made.append(_beside(settlement, parts=(claim.part,)))
+        if settlement.follow or settlement.results:
+            if made[-1].closes is not None:  # its effects are void with the claim
+                made.append(_beside(settlement))
+            made[-1].follow, made[-1].results = settlement.follow, settlement.results
         made[-1].delivery, made[-1].verdict = settlement.delivery, settlement.verdict
         made[-1].until, made[-1].after_start = settlement.until, settlement.after_start
         made[-1].reason = settlement.reason

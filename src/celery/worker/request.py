@@ -506,7 +506,7 @@ class Settler:
             await self.chords.close(batch)
         for settlement in batch:
             if settlement.claims:
-                self.chords.take(settlement)
+                self.chords.take(settlement, applied=counts)
         for delivery in refused:
             logger.warning(
                 "Task %s was taken over by another worker before it was settled here; its outcome is left to that one.",

@@ -99,6 +99,24 @@ def test_a_group_has_the_results_of_all_its_members(tasks, run):
     assert [child.state for child in result.results] == ["SUCCESS", "FAILURE"]
 
 
+def test_a_header_of_one_member_that_ends_in_a_group_is_a_list_of_one_list(app, tasks):
+    """CANVAS-040 is about groups alone; a body gets the values of its header, as for real."""
+    inner = chain(tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)))
+    assert chord([inner], tasks.same.s()).apply().get() == [[3, 4]]
+    assert group(inner).apply().get() == [3, 4]
+
+
+def test_a_task_called_for_real_in_eager_mode_may_be_replaced(app, tasks):
+    """CANVAS-070, CANVAS-076."""
+
+    @app.task(bind=True)
+    def replaced(self):
+        return self.replace(tasks.add.s(1, 2))
+
+    app.conf.task_always_eager = True
+    assert replaced.delay().get() == 3
+
+
 def test_a_replaced_task_gives_the_value_of_its_replacement(app, tasks, run):
     """CANVAS-070."""
 
