@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from celery import exceptions, states
+from celery import _state, exceptions, states
 from celery.app import following
 from celery.app.context import Context
 from celery.app.outcome import Outbox
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from celery.app.base import Celery
     from celery.backends.chords import Member
     from celery.brokers.base import ChordPart, ChordStart, Publish, ResultWrite
+    from celery.canvas.signature import Signature
 
 logger = get_logger(__name__)
 
@@ -43,6 +44,8 @@ class Completion(NamedTuple):
     parts: Sequence[ChordPart] = ()
     #: The exception of all `writes` and `parts`.
     error: BaseException | None = None
+    #: Error callbacks to be called, in a process that runs tasks (`call_errback`).
+    calls: Sequence[tuple[Any, ...]] = ()
 
 
 class Finisher(NamedTuple):
@@ -120,7 +123,7 @@ def fail(app: Celery, body: Mapping[str, Any], error: BaseException, last: Finis
     logger.error("Chord %s fails: %s", _id_of(body) or body.get("task"), error)
     cause = error.__cause__ if body.get("subtask_type") == "group" and error.__cause__ is not None else error
     losses = following.losses_of(app.backend, [body], cause, states.FAILURE, None, last.reply_to)
-    outbox = Outbox()
+    outbox, calls = Outbox(), _Calls(app)
     for signature in _firsts(body):
         request = Context(
             id=_id_of(signature) or last.task_id,
@@ -134,10 +137,34 @@ def fail(app: Celery, body: Mapping[str, Any], error: BaseException, last: Finis
             delivery_info={},
         )
         try:
-            following.send_after_failure(app, _links(signature), request, cause, None, outbox)
+            following.send_after_failure(app, _links(signature), request, cause, None, outbox, calls.add)
         except Exception:
             logger.exception("An error callback of chord body %s cannot be sent", request.id)
-    return Completion(outbox.begins, outbox.messages, losses.writes, losses.parts, cause)
+    return Completion(outbox.begins, outbox.messages, losses.writes, losses.parts, cause, calls.kept)
+
+
+class _Calls:
+    """Keeps calls of error callbacks as arguments of `call_errback`, which any process of the worker can read."""
+
+    def __init__(self, app: Celery) -> None:
+        self.kept: list[tuple[Any, ...]] = []
+        self._app = app
+
+    def add(self, errback: Signature[Any], request: Context, exc: BaseException, _traceback: Any) -> None:
+        encode = self._app.backend.prepare_exception
+        cause = exc.__cause__ and encode(exc.__cause__, "json")
+        fields = {name: value for name, value in request.__dict__.items() if name != "errbacks"}
+        self.kept.append((dict(errback), fields, encode(exc, "json"), cause))
+
+
+def call_errback(errback: dict[str, Any], request: dict[str, Any], error: Any, cause: Any) -> None:
+    """Call an error callback of a body that never ran, as (request, exception, None)."""
+    app = _state.get_current_app()
+    decode = app.backend.exception_to_python
+    exc = decode(error)
+    assert exc is not None
+    exc.__cause__ = decode(cause)
+    following.call_in_place(app.signature(errback), Context(request, errbacks=[errback]), exc, None)
 
 
 def _firsts(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -178,6 +205,8 @@ def apply(app: Celery, completion: Completion) -> None:
         backend.store_result(write.task_id, error, write.state, None)
     for part in completion.parts:
         tell(app, part, error)
+    for call in completion.calls:
+        call_errback(*call)
 
 
 def tell(app: Celery, part: ChordPart, value: Any) -> None:

@@ -22,7 +22,7 @@ from celery.utils.log import get_logger
 from celery.wire.protocol import next_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from celery.app.base import Celery
     from celery.backends.base import Backend
@@ -63,10 +63,25 @@ def send_after_success(app: Celery, request: Context, value: Any, outbox: Outgoi
 
 
 def send_after_failure(
-    app: Celery, errbacks: Iterable[Any], request: Context, exc: BaseException, traceback: Any, outbox: Outgoing
+    app: Celery,
+    errbacks: Iterable[Any],
+    request: Context,
+    exc: BaseException,
+    traceback: Any,
+    outbox: Outgoing,
+    call: Callable[..., Any] | None = None,
 ) -> None:
     """Error callbacks (CANVAS-010): one that is registered here and takes more than one argument is called in place, as
     (request, exc, traceback); all others are sent as a group, the failed task's id in front of their arguments.
+
+    Args:
+        app: the application.
+        errbacks: as they travel.
+        request: of the task that failed.
+        exc: its exception.
+        traceback: of it, None for a body that never ran.
+        outbox: takes what is sent.
+        call: takes (error callback, request, exc, traceback) instead of calling in place.
     """
     sent = []
     for item in errbacks:
@@ -74,14 +89,19 @@ def send_after_failure(
         known = app.tasks.get(errback.task)
         if known is None or not takes_many(known):
             sent.append(errback)
-            continue
-        try:
-            errback(request, exc, traceback)
-        except Exception:
-            logger.exception("Error callback %s of task %s[%s] raised", errback.task, request.task, request.id)
+        else:
+            (call or call_in_place)(errback, request, exc, traceback)
     if sent:
         where = {"parent_id": request.id, "root_id": request.root_id or request.id}
         outbox.send(group_of(app, sent), (request.id,), where)
+
+
+def call_in_place(errback: Signature[Any], request: Context, exc: BaseException, traceback: Any) -> None:
+    """Call an error callback; what it raises is logged."""
+    try:
+        errback(request, exc, traceback)
+    except Exception:
+        logger.exception("Error callback %s of task %s[%s] raised", errback.task, request.task, request.id)
 
 
 def group_of(app: Celery, signatures: list[Signature[Any]]) -> Signature[Any]:

@@ -60,6 +60,8 @@ class Chording:
             settle: takes second settlements.
         """
         self.app = app
+        #: Calls a function with a tuple of arguments in a process that runs tasks, some time.
+        self.call: Callable[[Callable[..., Any], tuple[Any, ...]], Any] | None = None
         self._settle = settle
         self._thread: ThreadPoolExecutor | None = None
         self._unfinished: dict[asyncio.Task[None], Settlement] = {}
@@ -154,7 +156,7 @@ class Chording:
 
     def _complete(self, delivery: Delivery, claim: ChordClaim) -> chords.Completion:
         body, last = self._body_of(delivery, claim)
-        return chords.complete(self.app, claim.part.group_id, body, last)
+        return self._told(chords.complete(self.app, claim.part.group_id, body, last))
 
     async def watch(self) -> None:
         """Rule 5, until cancelled."""
@@ -167,7 +169,7 @@ class Chording:
     def _give_up_orphan(self, claim: ChordClaim) -> Settlement:
         group_id, body = claim.part.group_id, msgspec.json.decode(claim.part.body or b"{}")
         error = exceptions.ChordError(f"The sender of chord {group_id} died before all of its header was sent")
-        completion = chords.fail(self.app, body, error, chords.Finisher(group_id))
+        completion = self._told(chords.fail(self.app, body, error, chords.Finisher(group_id)))
         nobody = Delivery(Envelope({}, b""), None, "", "", "")
         return Settlement(nobody, Verdict.ACK, closes=claim, **_effects(completion))
 
@@ -177,9 +179,16 @@ class Chording:
         claim = settlement.closes
         body, last = self._body_of(settlement.delivery, claim)
         failure = exceptions.ChordError(f"Callback error: {error!r}")
-        completion = await self._insist(chords.fail, self.app, body, failure, last)
+        completion = self._told(await self._insist(chords.fail, self.app, body, failure, last))
         for name, effects in _effects(completion).items():
             setattr(settlement, name, effects)
+
+    def _told(self, completion: chords.Completion) -> chords.Completion:
+        """Have error callbacks called that want more than to be sent."""
+        for arguments in completion.calls:
+            if self.call is not None:
+                self.call(chords.call_errback, arguments)
+        return completion
 
     def _body_of(self, delivery: Delivery, claim: ChordClaim) -> tuple[Any, chords.Finisher]:
         headers = delivery.envelope.headers

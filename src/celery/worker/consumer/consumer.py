@@ -54,6 +54,8 @@ _HELD_WAITS = 1000
 #: What came back is counted at some moment within this time, which grows with its failures to the second one. So what
 #: was fetched beside a task that kills its worker runs before it, or is not counted yet when that kills. Seconds.
 _COUNTED_WITHIN = 0.1, 10.0
+#: Nothing is counted for so long after a lost connection: what comes back then was mostly ours. Seconds.
+_RECOVERY = 10.0
 #: Deliveries taken in one go at most.
 _INTAKE = 512
 
@@ -80,8 +82,11 @@ class Consumer:
         self.receiver: Receiver | None = None
         self.connected = asyncio.Event()
         self.handover = Handover(self)
+        self.settler.chords.call = self.handover.pool.apply_async
         self.watching = Watching(worker, partial(self.handover.pool.on_loop, self._acknowledge))
         self._orphans = Orphans()
+        #: When the connection that was lost last is made good, in unix seconds.
+        self._recovered = 0.0
         self._last_job = 0
         self._more = asyncio.Event()
         #: Deliveries whose time is near, and what will wake them.
@@ -126,6 +131,7 @@ class Consumer:
                 self.settler.receiver = self.receiver = None
                 await receiver.close()
                 self._orphans.add_over(receiver.unsure())
+                self._recovered = time.time() + _RECOVERY
                 self._abandon()
 
     async def _connect(self, retry: bool) -> Receiver:
@@ -264,8 +270,11 @@ class Consumer:
         jobs = []
         for delivery in deliveries:
             decision = self.strategy.decide(delivery, now)
-            if decision.action is Action.COUNT and self._orphans.adopt(delivery, decision, self.settler):
-                continue
+            if decision.action is Action.COUNT:
+                if self._orphans.adopt(delivery, decision, self.settler):
+                    continue
+                if now < self._recovered:
+                    decision = decision._replace(action=Action.RUN)
             if decision.action is not Action.RUN:
                 self._handle_other(delivery, decision, now)
             elif decision.task is not None and decision.task.name in self.handover:
