@@ -32,7 +32,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from celery import states
+from celery import exceptions, states
 from celery.backends.asynchronous import Meta, PollingWatcher, ResultHub, Watcher
 from celery.backends.chord_hooks import ChordHooks, CountingHooks
 from celery.backends.thirdparty import KeyForm, SyncBackendMixin
@@ -40,6 +40,7 @@ from celery.brokers.base import ResultWrite
 from celery.brokers.url import mask
 from celery.exceptions import ImproperlyConfigured, TaskRevokedError, TimeoutError  # noqa: A004 - the documented name
 from celery.utils.imports import symbol_by_name
+from celery.utils.iso8601 import utc_text
 from celery.wire import errors, results, serializers
 from celery.wire.compression import content_type_of
 from celery.wire.compression import pack_result as compress_payload
@@ -185,10 +186,33 @@ class Backend(ChordHooks):
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
     ) -> ResultWrite:
         """The record as bytes for `write`. Raises EncodeError when the value cannot be serialized."""
+        reply_to = getattr(request, "reply_to", None)
+        if state == states.SUCCESS and traceback is None and self._is_plain:
+            payload = self._success_json(task_id, result, request)
+            if payload is not None:
+                return ResultWrite(task_id, state, payload, reply_to=reply_to)
         record = self.make_record(task_id, result, state, traceback, request)
         content_type, content_encoding, payload = serializers.dumps(record, self.serializer)
-        reply_to = getattr(request, "reply_to", None)
         return ResultWrite(task_id, state, payload, content_type, content_encoding, reply_to)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the record of a success is one of `success_json`."""
+        return self.serializer == "json" and not self.extended and type(self).make_record is Backend.make_record
+
+    def _success_json(self, task_id: str, result: Any, request: Any) -> bytes | None:
+        """The record of a success, straight to bytes; None: it cannot be written, which the general way tells best."""
+        try:
+            return results.success_json(
+                task_id,
+                self.encode_result(result, states.SUCCESS),
+                done=utc_text(),
+                children=self.current_task_children(request),
+                group_id=getattr(request, "group", None),
+                parent_id=getattr(request, "parent_id", None),
+            )
+        except (exceptions.EncodeError, TypeError, ValueError):
+            return None
 
     def encode(self, data: Any) -> Any:
         """Serialize (and compress, where configured). Bytes; text where it is for a store of a third party."""

@@ -1,9 +1,28 @@
 """Dates as the protocol writes them."""
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 
-__all__ = ("parse_iso8601",)
+__all__ = ("parse_iso8601", "utc_text")
+
+#: A second of Unix time and its text, without zone. Replaced as one, so that threads see both or neither.
+_second: tuple[int, str] = (0, "1970-01-01T00:00:00")
+
+
+def utc_text(microseconds: int | None = None) -> str:
+    """The text of a moment in UTC, as `datetime.isoformat` writes it; its date and second are made once a second.
+
+    Args:
+        microseconds: of Unix time; None: now.
+    """
+    global _second  # noqa: PLW0603 - what it keeps is true for everybody
+    seconds, rest = divmod(time.time_ns() // 1000 if microseconds is None else microseconds, 1_000_000)
+    known, text = _second
+    if seconds != known:
+        text = datetime.fromtimestamp(seconds, UTC).isoformat()[:-6]
+        _second = seconds, text
+    return f"{text}.{rest:06d}+00:00" if rest else f"{text}+00:00"
 
 
 def parse_iso8601(datestring: str) -> datetime:

@@ -8,6 +8,7 @@ no values. Everything here is plain data; which store a record goes to, and whet
 
 from __future__ import annotations
 
+from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import exceptions, states
@@ -16,13 +17,21 @@ from celery.wire.errors import decode_exception, encode_exception
 from celery.wire.serializers import content_of, dumps, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
 #: A record as it is stored, before serialization.
 Record = dict[str, Any]
 #: `((id, parent tuple or None), None)` for a task, `((id, parent tuple or None), [member tuples])` for a group.
 ResultTuple = tuple[tuple[str, Any], list[Any] | None]
+
+#: Values that are written without an encoder: exactly these types, as what derives from them may look otherwise.
+_SCALARS: Mapping[type, Callable[[Any], str]] = {
+    int: int.__repr__,
+    str: quoted,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
 
 
 def make_record(
@@ -67,6 +76,44 @@ def make_record(
         record.update(extended)
     record["task_id"] = task_id
     return record
+
+
+def success_json(
+    task_id: str,
+    result: Any,
+    *,
+    done: str,
+    children: Sequence[Any] | None = None,
+    group_id: str | None = None,
+    parent_id: str | None = None,
+) -> bytes:
+    """Write the record of a success as JSON: the bytes that `encode_record` makes of what `make_record` gives.
+
+    Nearly all records are of this shape, in which only id, value and date vary.
+
+    Args:
+        task_id: the task.
+        result: the value.
+        done: the `date_done`.
+        children: as for `make_record`.
+        group_id: the same.
+        parent_id: the same.
+
+    Raises:
+        EncodeError: the value cannot be serialized.
+        TypeError: an id is no text.
+        ValueError: the value is a number of too many digits.
+    """
+    write = _SCALARS.get(type(result))
+    value = dumps(result)[2].decode() if write is None else write(result)
+    sent = "[]" if children == [] else dumps(children)[2].decode()
+    place = f', "group_id": {quoted(group_id)}' if group_id else ""
+    if parent_id:
+        place += f', "parent_id": {quoted(parent_id)}'
+    return (
+        f'{{"status": "SUCCESS", "result": {value}, "traceback": null, "children": {sent}, '
+        f'"date_done": "{done}"{place}, "task_id": {quoted(task_id)}}}'
+    ).encode()
 
 
 def _result_form(state: str, result: Any, serializer: str) -> Any:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from celery.utils.iso8601 import parse_iso8601
+from celery.utils.iso8601 import parse_iso8601, utc_text
 from celery.utils.time import (
     LocalTimezone,
     add_seconds_to_datetime,
@@ -157,3 +157,19 @@ def test_numbers_are_seconds_and_days_have_names():
     assert maybe_timedelta(3) == timedelta(seconds=3)
     assert maybe_timedelta(None) is None
     assert [weekday(name) for name in ("sun", "Sunday", "monday")] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("moment", [
+    datetime(2026, 11, 22, 10, 56, 3, 626726, tzinfo=UTC),
+    datetime(2026, 11, 22, 10, 56, 3, 7, tzinfo=UTC),
+    datetime(2026, 11, 22, 10, 56, 3, tzinfo=UTC),
+    datetime(2026, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(2027, 1, 1, tzinfo=UTC),
+])  # fmt: skip
+def test_a_moment_is_written_as_datetime_writes_it(moment):
+    assert utc_text((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)) == moment.isoformat()
+
+
+def test_the_present_is_written_when_no_moment_is_given():
+    before = datetime.now(UTC)
+    assert before <= parse_iso8601(utc_text()) <= datetime.now(UTC)

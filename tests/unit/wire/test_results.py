@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -19,6 +21,7 @@ from celery.wire.results import (
     group_tuple,
     make_record,
     read_tuple,
+    success_json,
     task_tuple,
     with_exception,
 )
@@ -87,6 +90,39 @@ def test_a_captured_record_is_built_from_its_parts(name):
         extended=extended,
     )
     assert encode_record(built).decode() == RECORDS[name]
+
+
+PLAIN_SUCCESSES = [name for name, text in RECORDS.items() if '"status": "SUCCESS"' in text and '"name"' not in text]
+
+
+@pytest.mark.parametrize("name", PLAIN_SUCCESSES)
+def test_a_captured_success_is_written_without_building_its_record(name):
+    """wire.md 4.1"""
+    captured = decode_record(RECORDS[name])
+    parts = {field: captured[field] for field in ("children", "group_id", "parent_id") if field in captured}
+    written = success_json(captured["task_id"], captured["result"], done=captured["date_done"], **parts)
+    assert written.decode() == RECORDS[name]
+
+
+class Seven(int):
+    def __repr__(self):
+        return "seven"
+
+
+@pytest.mark.parametrize("value", [
+    None, True, False, 0, -1, 10**30, 1.5, float("nan"), float("-inf"),
+    "", 'a "quoted" \\ line\n', "\u20ac \ud83d\ude00 \ud800",
+    [], {}, [1, [2, None]], {"a": {1: True}}, (1, 2), Decimal("1.10"), b"\xff", b"plain", NOW, UUID(int=7), Seven(7),
+], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("parts", [
+    {}, {"children": []}, {"children": [(("child", None), None)]}, {"group_id": 'g"1'},
+    {"group_id": "", "parent_id": "p\u00e9"},
+    {"children": [], "group_id": "g", "parent_id": "p"},
+], ids=repr)  # fmt: skip
+def test_a_success_is_written_to_the_same_bytes_as_its_record(value, parts):
+    """wire.md 4.1"""
+    record = make_record("an \u2013 id", value, "SUCCESS", now=NOW, **parts)
+    assert success_json("an \u2013 id", value, done=NOW.isoformat(), **parts) == encode_record(record)
 
 
 def test_vectors_of_every_kind_were_found():
