@@ -364,18 +364,12 @@ class Receiver(base.Receiver):
             elif receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
                 refused.append(settlement.delivery)
         self._acknowledge(stream, done)
-        if done:
-            self._remember(batch)
         if back:
             await self._send_back(back)
 
-    def _remember(self, batch: Sequence[base.Settlement]) -> None:
-        """Only what is over for good: a copy that was sent back has the same id, and may come again rightly."""
-        now = asyncio.get_running_loop().time()
-        for settlement in batch:
-            if settlement.verdict <= Verdict.START and not settlement.after_start:
-                headers = settlement.delivery.envelope.headers
-                self._lately.append((now, headers.get("id"), headers.get("retries") or 0))
+    def _remember(self, delivery: base.Delivery) -> None:
+        headers = delivery.envelope.headers
+        self._lately.append((time.monotonic(), headers.get("id"), headers.get("retries") or 0))
 
     def _acknowledge(self, stream: Stream, tags: Sequence[int]) -> None:
         for tag, multiple in self._unsettled.acknowledge(tags):
@@ -395,9 +389,11 @@ class Receiver(base.Receiver):
         match verdict:
             case Verdict.ACK:
                 done.append(tag)
+                self._remember(settlement.delivery)
             case Verdict.START:
                 self._started.add(tag)
                 done.append(tag)
+                self._remember(settlement.delivery)
             case Verdict.RETURN:
                 self._reject(self._living(), tag, requeue=True)
             case _:

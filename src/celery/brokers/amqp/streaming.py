@@ -68,7 +68,7 @@ class Stream(asyncio.Protocol):
 
     @property
     def heard(self) -> float:
-        """When the server was heard last, on the loop's clock."""
+        """When the server was heard last, on the monotonic clock, which is the loop's."""
         return self._heard
 
     def error(self) -> Exception:

@@ -274,7 +274,7 @@ class Consumer:
                 if self._orphans.adopt(delivery, decision, self.settler):
                     continue
                 if now < self._recovered:
-                    decision = decision._replace(action=Action.RUN)
+                    decision.action = Action.RUN
             if decision.action is not Action.RUN:
                 self._handle_other(delivery, decision, now)
             elif decision.task is not None and decision.task.name in self.handover:
