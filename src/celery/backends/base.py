@@ -187,7 +187,7 @@ class Backend(ChordHooks):
     ) -> ResultWrite:
         """The record as bytes for `write`. Raises EncodeError when the value cannot be serialized."""
         reply_to = getattr(request, "reply_to", None)
-        if state == states.SUCCESS and traceback is None and self._is_plain:
+        if state == states.SUCCESS and traceback is None:
             payload = self._success_json(task_id, result, request)
             if payload is not None:
                 return ResultWrite(task_id, state, payload, reply_to=reply_to)
@@ -195,13 +195,10 @@ class Backend(ChordHooks):
         content_type, content_encoding, payload = serializers.dumps(record, self.serializer)
         return ResultWrite(task_id, state, payload, content_type, content_encoding, reply_to)
 
-    @property
-    def _is_plain(self) -> bool:
-        """Whether the record of a success is one of `success_json`."""
-        return self.serializer == "json" and not self.extended and type(self).make_record is Backend.make_record
-
     def _success_json(self, task_id: str, result: Any, request: Any) -> bytes | None:
-        """The record of a success, straight to bytes; None: it cannot be written, which the general way tells best."""
+        """The record of a success, straight to bytes; None: it has another form, or cannot be written."""
+        if self.serializer != "json" or self.extended or type(self).make_record is not Backend.make_record:
+            return None
         try:
             return results.success_json(
                 task_id,

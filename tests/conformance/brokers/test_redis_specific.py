@@ -600,6 +600,49 @@ def test_results_follow_ups_and_acknowledgement_are_one_step_and_success_is_fina
     asyncio.run(run())
 
 
+def test_of_results_settled_together_those_of_lost_deliveries_are_left_out(private_redis):
+    """wire.md 4.1, 6.13: each is kept as long as its state says, a success is final, and nothing is left recorded."""
+    place = Place(private_redis().url)
+    url = place.url.rpartition("/")[0] + "/12"
+    backend = type("Backend", (), {"shared_store": ResultStore(read(url, {}), "r-", None, 30)})()
+    results = Connection(read(url, {}))
+
+    def kept(held, state, number):
+        payload = json.dumps({"status": state, "result": number}).encode()
+        return Settlement(held, Verdict.ACK, results=[ResultWrite(held.envelope.headers["id"], state, payload)])
+
+    async def run():
+        place.send(*range(8))
+        receiver = Receiver(place.url, place.options, node="w1@host")
+        assert receiver.share(backend)
+        await receiver.open()
+        await receiver.consume(QUEUE)
+        held = await take(receiver)
+        await settle(receiver, Verdict.START, held[6])
+        for lost in held[2], held[3]:
+            place.call("ZREM", "unacked_index", lost.receipt.tag)
+            place.call("HDEL", "unacked", lost.receipt.tag)
+        results.call("SET", "r-4", b'{"status": "SUCCESS", "result": "first"}')
+        results.call("SET", "r-5", b'{"status": "RETRY", "result": "SUCCESS"}')
+        states = ("SUCCESS", "FAILURE", "SUCCESS", "FAILURE", "FAILURE", "SUCCESS", "SUCCESS")
+        batch = [kept(*each) for each in zip(held, states, range(7), strict=False)]
+        refused = await receiver.settle([Settlement(held[7], Verdict.ACK), *batch])
+        assert sorted(ids(refused)) == ["2", "3"]
+        stored = {number: results.call("GET", f"r-{number}") for number in range(8)}
+        assert {number: json.loads(text)["result"] for number, text in stored.items() if text} == {
+            0: 0, 1: 1, 4: "first", 5: 5, 6: 6,
+        }  # fmt: skip
+        assert results.call("TTL", "r-0") == -1
+        assert 25 < results.call("TTL", "r-1") <= 30
+        left = place.keys()
+        assert not [key for key in left if "unacked" in key or "started" in key], left
+        await receiver.close()
+
+    asyncio.run(run())
+    results.close()
+    place.close()
+
+
 def test_many_queues_are_watched_at_no_cost_and_wake_at_once(private_redis):
     place = Place(private_redis().url)
 

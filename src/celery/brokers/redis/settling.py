@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.routing import Posting
 
+#: Begins a list of settlements that acknowledge and keep a result, for the script.
+STORED = "stored"
 _BACK = (Verdict.RETURN, Verdict.LOST)
 #: `ResultStore.chord_terms` without a store.
 NO_CHORDS = ("", "", "", "", "")
@@ -104,20 +106,23 @@ def plan(
     paired: list[tuple[Settlement, Posting | None]] = []
     done: list[Settlement] = []
     tags: list[str] = []
+    kept = _Kept(store)
     for pair in zip(batch, postings, strict=True):
         settlement, posting = pair
-        # What was started may have its START in this batch, which comes first.
-        if posting is None and _only_done(settlement):
-            if settlement.delivery.receipt is not None:
+        receipt = settlement.delivery.receipt
+        if posting is not None or not _only_done(settlement):
+            paired.append(pair)
+        elif not settlement.results:
+            if receipt is not None:
                 done.append(settlement)
-                tags.append(settlement.delivery.receipt.tag)
-        else:
+                tags.append(receipt.tag)
+        elif receipt is None or not kept.take(settlement, receipt.tag):
             paired.append(pair)
     back = [pair for pair in paired if pair[0].verdict in _BACK]
     if back:
         paired = [pair for pair in paired if pair[0].verdict not in _BACK] + back[::-1]
     chords = store.chords if store else None
-    arguments: list[str | bytes | int | float] = [len(tags), *tags]
+    arguments: list[str | bytes | int | float] = [len(tags), *tags, *kept.arguments()]
     for settlement, posting in paired:
         receipt = settlement.delivery.receipt
         verdict = settlement.verdict
@@ -135,15 +140,52 @@ def plan(
             arguments += consequences
         if receipt is not None and verdict > Verdict.START:
             arguments += _destination(settlement, receipt, keys, visibility_timeout)
-    return Plan(arguments, done + [settlement for settlement, _ in paired])
+    return Plan(arguments, done + kept.settlements() + [settlement for settlement, _ in paired])
 
 
 def _only_done(settlement: Settlement) -> bool:
+    """Whether it acknowledges, and asks for nothing but results. What was started may have its START in this batch,
+    which comes first.
+    """
     return (
         settlement.verdict is Verdict.ACK
-        and not (settlement.after_start or settlement.results)
+        and not settlement.after_start
         and not (settlement.parts or settlement.begins or settlement.closes)
     )
+
+
+class _Kept:
+    """Settlements that acknowledge and keep one result, as lists of those that are kept equally long."""
+
+    def __init__(self, store: ResultStore | None) -> None:
+        self._store = store
+        self._lists: dict[int | str, tuple[list[Settlement], list[str | bytes]]] = {}
+
+    def take(self, settlement: Settlement, tag: str) -> bool:
+        """Whether it is one of them."""
+        store = self._store
+        if store is None or len(settlement.results) != 1:
+            return False
+        result = settlement.results[0]
+        life = store.life(result.state)
+        if life not in self._lists:
+            self._lists[life] = [], []
+        settlements, words = self._lists[life]
+        settlements.append(settlement)
+        words += (tag, store.prefix + result.task_id, result.payload)
+        return True
+
+    def arguments(self) -> list[str | bytes | int | float]:
+        """The lists, for the script."""
+        arguments: list[str | bytes | int | float] = []
+        for life, (settlements, words) in self._lists.items():
+            arguments += (STORED, life, len(settlements))
+            arguments += words
+        return arguments
+
+    def settlements(self) -> list[Settlement]:
+        """What was taken, in the order of the arguments."""
+        return [settlement for settlements, _ in self._lists.values() for settlement in settlements]
 
 
 def _consequences(

@@ -5,6 +5,8 @@
 --   claim, of a mark,
 --   how many only acknowledge and the tags of these, then for each other settlement
 --   verdict, tag, number of arguments of its consequences, consequences, arguments of its verdict.
+-- Before the others may be lists of those that acknowledge and have one result: 'stored', seconds or '', how many, and of
+--   each tag, key, value.
 -- Consequences, in order: those of chords, n, n pairs (list, text), m, m pairs (channel, text), r, r results
 --   (key, seconds or '', value).
 -- Of chords, if there are any: 'chords'; 0, or 1, key and token of the chord that this closes; b, b pairs (key, size)
@@ -144,6 +146,36 @@ if remove('HDEL', unacked, ARGV, first, at - 1) < acknowledged then
 end
 remove('ZREM', index, ARGV, first, at - 1)
 remove('SREM', held, ARGV, first, at - 1)
+
+local function store_each(places, seconds)
+  for _, i in ipairs(places) do store(ARGV[i + 1], seconds, ARGV[i + 2]) end
+end
+
+-- Settle a list of results, from a place up to another.
+local function keep(from, to, seconds, position)
+  local ours, ended = {}, {}
+  for i = from, to, 3 do
+    local tag = ARGV[i]
+    if redis.call('HEXISTS', unacked, tag) == 1 then
+      ours[#ours + 1] = i
+      forgotten[#forgotten + 1] = tag
+    elseif redis.call('HEXISTS', started, tag) == 1 then
+      ours[#ours + 1] = i
+      ended[#ended + 1] = tag
+    else
+      refused[#refused + 1] = position + (i - from) / 3
+    end
+  end
+  in_results(store_each, ours, seconds)
+  remove('HDEL', started, ended, 1, #ended)
+end
+
+while ARGV[at] == 'stored' do
+  local count, from = tonumber(ARGV[at + 2]), at + 3
+  at = from + 3 * count
+  keep(from, at - 1, ARGV[from - 2], position)
+  position = position + count
+end
 
 while at <= #ARGV do
   local verdict, tag, size = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
