@@ -7,6 +7,8 @@ Keys of our own, which no peer reads, begin with `celeriac.`:
     celeriac.workers          sorted set: id of a worker -> end of its lease, unix seconds by the server's clock
     celeriac.held.<id>        set: tags that the worker holds in `unacked`
     celeriac.exchanges        hash: name of an exchange -> its type, where that is not direct
+    celeriac.claim.<id>       list: large messages that the worker has taken and not recorded, the latest at the left;
+                              then the name of the list that they come from
     celeriac.started.<id>     hash: tag -> record, as in `unacked`, of what it has started (early acknowledgement)
 """
 
@@ -49,6 +51,10 @@ class Keys:
     def held(self, worker: str) -> str:
         """The set of tags that a worker holds."""
         return f"{self.prefix}celeriac.held.{worker}"
+
+    def claim(self, worker: str) -> str:
+        """The list of what a worker has taken and not yet recorded."""
+        return f"{self.prefix}celeriac.claim.{worker}"
 
     def started(self, worker: str) -> str:
         """The hash of what a worker has started and not finished."""

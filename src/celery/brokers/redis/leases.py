@@ -19,7 +19,8 @@ Rules
     5. A Receiver that loses its connection while the process lives on leaves its id to the next one of the process
        (`abandon`, `adopt`): what it held goes back uncounted, what it had started is kept, to be settled there.
     6. Who takes no messages takes over from nobody: he would have nowhere to report a loss.
-    7. A lease that ended while no other was running proves nothing: perhaps the server was away, or its workers were at
+    7. A claim of large messages that was begun and not recorded (`celery.brokers.redis.moving`) goes back first.
+    8. A lease that ended while no other was running proves nothing: perhaps the server was away, or its workers were at
        another one. The first who comes then gives those that have left something started a new one (`tick`).
 """
 
@@ -180,7 +181,7 @@ class Leases:
         held, started = await self._stream.run(
             load("inherit"),
             *(keys.workers, worker, keys.held(worker), keys.started(worker), heir),
-            *(keys.unacked, keys.index, _AT_ONCE, _BYTES_AT_ONCE, int(leased)),
+            *(keys.unacked, keys.index, _AT_ONCE, _BYTES_AT_ONCE, int(leased), keys.claim(worker)),
         )
         return held, started
 

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from celery import exceptions
 from celery.brokers import base
@@ -23,6 +23,7 @@ from celery.brokers.base import Delivery, Verdict
 from celery.brokers.redis import address, dead, envelope, resp, routing, settling, streaming
 from celery.brokers.redis.keys import Keys
 from celery.brokers.redis.leases import Leases
+from celery.brokers.redis.moving import Mover
 from celery.brokers.redis.scripts import load
 from celery.brokers.redis.sender import CAPABILITIES
 from celery.brokers.redis.settling import Receipt, ResultStore
@@ -102,6 +103,7 @@ class Receiver(base.Receiver):
         self._store: ResultStore | None = None
         self._stream: Stream | None = None
         self._leases: Leases | None = None
+        self._mover: Mover | None = None
         self._duties: asyncio.Task[None] | None = None
         self._subscriptions: Subscriptions | None = None
         self._queues: dict[str, Queue] = {}
@@ -122,6 +124,7 @@ class Receiver(base.Receiver):
             tracking = await stream.send("CLIENT", "TRACKING", "ON", "OPTIN")
             self._tracked = not isinstance(tracking, resp.ReplyError)
             self._subscriptions = Subscriptions(stream, self._keys, self._routes, tracked=self._tracked)
+            self._mover = Mover(stream, self._keys, self._id)
             self._leases = Leases(stream, self._keys, self._routes, self._id, self._timeout, self._inherited)
             await self._leases.tick()
             await self._leases.adopt(self._place)
@@ -153,6 +156,8 @@ class Receiver(base.Receiver):
     async def _part(self, stream: Stream) -> None:
         assert self._leases is not None
         assert self._subscriptions is not None
+        if self._claim is not None:
+            await asyncio.wait([self._claim.reply])  # it may have more to send, which must not follow what returns it
         await self._leases.release()
         await self._subscriptions.unbind()
         for queue in self._queues.values():
@@ -243,12 +248,14 @@ class Receiver(base.Receiver):
             await self._claimed(stream, limit)
             return
         found = resp.check(self._address, reply)
+        assert self._mover is not None
         unreadable: list[str | bytes | int | float] = []
         number = claim.first
         served: dict[str, None] = {}
         for at in range(0, len(found), 2):
-            queue = claim.lanes[found[at]].queue
+            queue, name, _ = claim.lanes[found[at]]
             served[queue] = None
+            self._mover.learn(name, found[at + 1])
             for text in found[at + 1]:
                 tag = f"{self._tag_prefix}{number:09d}"
                 number += 1
@@ -272,14 +279,36 @@ class Receiver(base.Receiver):
             for step in self._keys.steps
             for queue in self._order
         ]
+        assert self._mover is not None
         first, self._next_tag = self._next_tag, self._next_tag + limit
-        arguments: tuple[Any, ...] = (
+        large = next((at for at, lane in enumerate(lanes) if self._mover.is_for(lane.name)), None)
+        arguments = self._claim_arguments(lanes, limit, first)
+        if large is None:
+            return _Claim(stream.send("EVALSHA", load("claim").sha, 0, *arguments), arguments, lanes, first)
+        moving = asyncio.create_task(self._moved(stream, lanes, large, limit, first))
+        moving.add_done_callback(lambda done: done.cancelled() or done.exception())  # a `receive` may have gone away
+        return _Claim(moving, arguments, lanes, first)
+
+    def _claim_arguments(self, lanes: Sequence[_Lane], limit: int, first: int) -> tuple[Any, ...]:
+        return (
             *(self._keys.unacked, self._keys.index, self._keys.held(self._id)),
             *(limit, _BYTES_AT_ONCE, self._tag_prefix, first),
             *(part for lane in lanes for part in (lane.name, lane.suffix)),
         )
-        reply = stream.send("EVALSHA", load("claim").sha, 0, *arguments)
-        return _Claim(reply, arguments, lanes, first)
+
+    async def _moved(self, stream: Stream, lanes: list[_Lane], large: int, limit: int, first: int) -> list[Any]:
+        """Claim where a lane has large messages: what the script gives, of the lanes before it, of it, or of all."""
+        assert self._mover is not None
+        if large:
+            found = await stream.run(load("claim"), *self._claim_arguments(lanes[:large], limit, first))
+            if found:
+                return cast("list[Any]", found)
+        _, name, suffix = lanes[large]
+        tags = [f"{self._tag_prefix}{number:09d}" for number in range(first, first + limit)]
+        texts = await self._mover.take(name, suffix, limit, _BYTES_AT_ONCE, tags)
+        if texts:
+            return [large, texts]
+        return cast("list[Any]", await stream.run(load("claim"), *self._claim_arguments(lanes, limit, first)))
 
     def _lists(self) -> list[str]:
         return [name for queue in self._order for name in self._keys.lists(queue)]

@@ -73,6 +73,11 @@ class Stream(asyncio.Protocol):
         futures = self.send_many(commands)
         return [resp.check(self._address, await future) for future in futures]
 
+    async def transaction(self, commands: Iterable[Command]) -> list[Any]:
+        """The replies to commands that take effect together, each checked."""
+        replies = (await self.pipeline((("MULTI",), *commands, ("EXEC",))))[-1]
+        return [resp.check(self._address, reply) for reply in replies]
+
     async def run(self, script: Script, *arguments: str | bytes | float) -> Any:
         """Run a script, which takes no KEYS, and give its reply."""
         reply = await self.send("EVALSHA", script.sha, 0, *arguments)

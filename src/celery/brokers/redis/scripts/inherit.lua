@@ -1,7 +1,8 @@
 -- Look at what a dead worker left, and take over what it had started.
 -- ARGV: workers, id of the dead, its held set, its started hash, our started hash, unacked, index, how many,
 --   bytes of what it held after which the rest is left for the next time, '1' to leave workers whose lease is running
---   alone.
+--   alone, its claim.
+-- A claim that it has not recorded goes back as it was, the latest first.
 -- Gives: [tag, record, ... of what it held, the latest first], [tag, record, ... of what it had started, now ours].
 -- When both are empty nothing is left of it, and its id is forgotten.
 local workers, id, held, started, ours = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -11,6 +12,10 @@ if ARGV[10] == '1' then
   local lease = redis.call('ZSCORE', workers, id)
   if lease and tonumber(lease) > time[1] + time[2] / 1000000 then return {{}, {}} end
 end
+local claim = ARGV[11]
+local source = redis.call('LINDEX', claim, -1)
+for _ = 2, redis.call('LLEN', claim) do redis.call('RPUSH', source, redis.call('LPOP', claim)) end
+redis.call('DEL', claim)
 local entries = {}
 for _, tag in ipairs(redis.call('SMEMBERS', held)) do
   local score = redis.call('ZSCORE', index, tag)

@@ -1,0 +1,104 @@
+"""Large messages, claimed by commands instead of a script.
+
+Lua hashes every byte of every string that it meets, which costs Redis more than all else it does with a large message.
+So from a list whose messages were large when last seen they are taken in two transactions that show none to Lua:
+
+1. *Move*: RPOPLPUSH from the list into the worker's own, its claim. The replies are the messages. The rightmost
+   element of a claim is the name of the list that it was taken from.
+2. *Record*: HSET into `unacked`, and the script `record` for the rest, which ends the claim.
+
+Rules
+    1. Each message is in one place after each step, and handed to nobody before the second was answered.
+    2. Whoever takes over from a worker (`inherit`) puts its claim back as it was: neither redelivered nor counted.
+    3. A worker that was stopped between the steps for so long finds no claim, and `record` undoes the second one.
+    4. Commands of a lost connection may arrive after everything was taken over. So the first step enters a worker that
+       has no lease with one that is over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery.brokers.redis import envelope
+from celery.brokers.redis.scripts import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery.brokers.redis.keys import Keys
+    from celery.brokers.redis.resp import Command
+    from celery.brokers.redis.streaming import Stream
+
+#: Bytes of a message from which on two round trips cost less than Lua does.
+_LARGE = 1 << 14
+#: Messages of one claim: that those before were of one size promises nothing about these.
+_MOST_AT_ONCE = 16
+
+
+class Mover:
+    """Takes large messages for one worker, one claim at a time.
+
+    Args:
+        stream: its connection.
+        keys: the names.
+        worker: its id.
+    """
+
+    def __init__(self, stream: Stream, keys: Keys, worker: str) -> None:
+        self._stream = stream
+        self._keys = keys
+        self._worker = worker
+        self._sizes: dict[str, int] = {}
+
+    def learn(self, name: str, texts: Sequence[bytes]) -> None:
+        """Remember how large messages from a list were."""
+        size = sum(map(len, texts)) // len(texts)
+        if size >= _LARGE:
+            self._sizes[name] = size
+        else:
+            self._sizes.pop(name, None)
+
+    def is_for(self, name: str) -> bool:
+        """Whether messages of this list were large."""
+        return name in self._sizes
+
+    async def take(self, name: str, suffix: bytes, limit: int, size: int, tags: Sequence[str]) -> list[bytes]:
+        """Claim messages from a list, under the first of the tags; the list is forgotten when there are none.
+
+        Args:
+            name: the list.
+            suffix: what ends its records.
+            limit: the greatest number.
+            size: bytes that they should take at most, if they are like those before.
+            tags: at least `limit`.
+
+        Raises:
+            OperationalError: the connection is lost, or the server refused.
+        """
+        many = max(1, min(limit, _MOST_AT_ONCE, size // self._sizes[name]))
+        texts = await self._move(name, many)
+        if not texts:
+            self._sizes.pop(name, None)
+            return []
+        return texts if await self._record(texts, suffix, tags) else []
+
+    async def _move(self, name: str, many: int) -> list[bytes]:
+        claim = self._keys.claim(self._worker)
+        move: Command = ("RPOPLPUSH", name, claim)
+        enter: Command = ("ZADD", self._keys.workers, "NX", 0, self._worker)
+        replies = await self._stream.transaction([*[move] * many, ("RPUSHX", claim, name), enter])
+        return [text for text in replies[:many] if text is not None]
+
+    async def _record(self, texts: list[bytes], suffix: bytes, tags: Sequence[str]) -> bool:
+        keys = self._keys
+        tags = tags[: len(texts)]
+        records = [word for tag, text in zip(tags, texts, strict=True) for word in (tag, envelope.record(text, suffix))]
+        # By its text: within a transaction it is too late to learn that the server does not know it.
+        names = (keys.unacked, keys.index, keys.held(self._worker), keys.claim(self._worker))
+        rest: Command = ("EVAL", load("record").text, 0, *names, *tags)
+        try:
+            _, recorded = await self._stream.transaction([("HSET", keys.unacked, *records), rest])
+        except Exception as error:
+            self._stream.fail(error)  # whoever is next finds the claim; this worker must not begin another one
+            raise
+        return bool(recorded)
