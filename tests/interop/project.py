@@ -204,7 +204,62 @@ def parents_call(x):
     return add.apply_async((x, 1), queue=NAME).id
 
 
+# -- for workflows
+
+
+@app.task
+def tag(*given):
+    """The label, and what came before it."""
+    return [given[-1], *given[:-1]]
+
+
+@app.task(bind=True, max_retries=3)
+def tag_third_time(self, *given):
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    return [given[-1], *given[:-1]]
+
+
+@app.task(bind=True)
+def swap(self, by, side, *given):
+    """Replaced by what comes to the same value as `tag`."""
+    *values, label = given
+    first, rest = on(side, echo.si(label)), [on(side, echo.si(value)) for value in values]
+    raise self.replace({
+        "task": on(side, tag.si(*values, label)),
+        "chain": on(side, echo.si(label)) | on(side, tag.si(*values, label)),
+        "chord": celery.chord([first, *rest], on(side, firsts.s())),
+    }[by])
+
+
+@app.task
+def firsts(values):
+    """Of what `echo` returned."""
+    return [args[0] for args, _ in values]
+
+
+@app.task(bind=True)
+def stamps_seen(self, *_):
+    return dict(self.request.stamps or {})
+
+
+@app.task(bind=True)
+def told(self, *given):
+    note("told", given[-1], self.request.hostname)
+
+
 # -- for clients
+
+
+def on(side, sig):
+    """To be run by the worker of a side."""
+    return sig.set(queue=f"{NAME}-{side}")
+
+
+def settled(result):
+    """Its value, or how it failed."""
+    value = result.get(timeout=SOON, propagate=False)
+    return [type(value).__name__, str(value)] if isinstance(value, Exception) else value
 
 #: Old producers: protocol 1 on the wire.
 old = Celery("old", broker=app.conf.broker_url, backend=app.conf.result_backend, set_as_current=False)

@@ -70,13 +70,12 @@ def task_has_custom(task: Task[..., Any], attr: str) -> bool:
 
 
 def takes_many(task: Task[..., Any]) -> bool:
-    """Whether a body takes more than one positional argument."""
+    """Whether it is a function, not bound to its task, that takes more than one positional argument (CANVAS-010)."""
     body = getattr(task, "_orig_run", task.run)  # an automatic retry wraps the body in one that takes anything
     code = getattr(getattr(body, "__func__", body), "__code__", None)
-    if code is None:
+    if code is None or getattr(body, "__self__", None) is not None:
         return False
-    bound = 1 if getattr(body, "__self__", None) is not None else 0
-    return code.co_argcount - bound > 1 or bool(code.co_flags & 0x04)  # 0x04: *args
+    return code.co_argcount > 1 or bool(code.co_flags & 0x04)  # 0x04: *args
 
 
 def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -131,6 +131,7 @@ def test_callbacks_and_error_callbacks_follow(app, run):
 
 
 def test_an_error_callback_that_takes_the_error_is_called_in_place(app, run):
+    """CANVAS-010."""
     seen = []
 
     @app.task(name="fail")
@@ -144,9 +145,12 @@ def test_an_error_callback_that_takes_the_error_is_called_in_place(app, run):
     @app.task(name="retried_told", autoretry_for=(KeyError,))
     def retried_told(task_id): ...
 
-    outcome = run("fail", _options={"errbacks": [told.s(), retried_told.s()]})
+    @app.task(name="bound_told", bind=True)
+    def bound_told(self, *given): ...
+
+    outcome = run("fail", _options={"errbacks": [told.s(), retried_told.s(), bound_told.s()]})
     assert seen == [("an-id", "no", True)]
-    assert [message.envelope.headers["task"] for message in outcome.follow] == ["retried_told"]
+    assert [message.envelope.headers["task"] for message in outcome.follow] == ["retried_told", "bound_told"]
 
 
 def test_steps_of_a_chain_follow_or_fail_with_it(app, run):
