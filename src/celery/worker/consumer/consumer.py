@@ -33,6 +33,7 @@ from celery.utils.log import get_logger
 from celery.worker import request as requests
 from celery.worker.consumer.behind import Behind
 from celery.worker.consumer.orphans import Orphans
+from celery.worker.consumer.suspects import moment_apart
 from celery.worker.handover import Handover
 from celery.worker.request import Request, Settler, record_of
 from celery.worker.strategy import Action, Decision, Strategy
@@ -280,7 +281,11 @@ class Consumer:
             elif decision.task is not None and decision.task.name in self.handover:
                 self.handover.take(delivery, decision)
             elif not self._orphans.adopt(delivery, decision, self.settler):
-                jobs.append(self._reserve(delivery, decision))
+                apart = self._moment_apart(delivery, decision)
+                if apart:
+                    self.settler.settlement(delivery, Verdict.DELAY, until=now + apart)
+                else:
+                    jobs.append(self._reserve(delivery, decision))
         if not jobs:
             return
         if signals.task_received.receivers:
@@ -294,6 +299,15 @@ class Consumer:
                     self.requests.pop(job.number, None)
                 raise
         self.pool.submit(jobs)
+
+    def _moment_apart(self, delivery: Delivery, decision: Decision) -> float:
+        """Seconds that a delivery is given back for, because of what a worker died with (`suspects`)."""
+        assert self.receiver is not None
+        # Where nobody records what started, the one that counts keeps them apart (RabbitMQ).
+        if not delivery.failures or not self.receiver.capabilities.started_records:
+            return 0.0
+        late = decision.task is not None and decision.task.acks_late
+        return moment_apart(delivery, self.requests.values(), self.worker.concurrency) if late else 0.0
 
     def _reserve(self, delivery: Delivery, decision: Decision, aftermath: Any = None) -> tuple[Job, Any]:
         assert decision.task is not None
