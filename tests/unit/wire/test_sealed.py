@@ -99,3 +99,36 @@ def test_what_is_no_message_is_refused(broken):
     assert read_label(broken) is None
     with pytest.raises(UnreadableError):
         open_text(broken)
+
+
+LONG = b'["' + b"x" * 20_000 + b'"]'
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["ours", "peers"])
+@pytest.mark.parametrize("order", [1, -1], ids=["body first", "body last"])
+def test_a_long_message_reads_like_a_short_one_however_it_is_written(separators, order):
+    whole = json.loads(text(LONG, headers={"redelivered": True, "x-delivery-count": 2}))
+    written = json.dumps(dict(list(whole.items())[::order]), separators=separators).encode()
+    closed, opened = read_label(written), open_text(written)
+    assert (closed.label.id, closed.exchange, closed.redelivered, closed.failures) == ("1", "x", True, 2)
+    assert opened.envelope.body == closed.envelope.body == LONG
+    assert opened.envelope.headers == whole["headers"] == closed.envelope.headers
+    assert (opened.exchange, opened.redelivered, opened.failures) == ("x", True, 2)
+
+
+@pytest.mark.parametrize("end", ['"', "\\", '\\"', '",', '","headers":{}', "\n", "ü"])
+def test_a_long_body_of_text_may_hold_anything(end):
+    body = "x" * 20_000 + end
+    written = text(body.encode(), encode=bytes, body_encoding="utf-8")
+    assert open_text(written).envelope.body == body.encode()
+    assert read_label(written).envelope.headers["task"] == "w.add"
+    escaped = text((end + body).encode(), encode=bytes, body_encoding="utf-8")
+    assert open_text(escaped).envelope.body == (end + body).encode()
+
+
+@pytest.mark.parametrize("cut", [5_000, -1, -200])
+def test_a_long_message_that_was_cut_off_is_refused(cut):
+    broken = text(LONG)[:cut]
+    assert read_label(broken) is None
+    with pytest.raises(UnreadableError):
+        open_text(broken)

@@ -79,9 +79,9 @@ def uncounted(envelope: Envelope) -> Envelope:
     return msgspec.structs.replace(envelope, headers=headers)
 
 
-def record(text: bytes, suffix: bytes) -> bytes:
-    """The entry of `unacked` for an envelope; `suffix` is `record_suffix(queue)`."""
-    return b"[" + text + suffix
+def record_pieces(text: bytes, suffix: bytes) -> tuple[bytes, ...]:
+    """The entry of `unacked` for an envelope, in pieces; `suffix` is `record_suffix(queue)`."""
+    return b"[", text, suffix
 
 
 @lru_cache(maxsize=1024)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from celery.brokers.redis import envelope
+from celery.brokers.redis import envelope, resp
 from celery.brokers.redis.scripts import load
 
 if TYPE_CHECKING:
@@ -92,12 +92,14 @@ class Mover:
     async def _record(self, texts: list[bytes], suffix: bytes, tags: Sequence[str]) -> bool:
         keys = self._keys
         tags = tags[: len(texts)]
-        records = [word for tag, text in zip(tags, texts, strict=True) for word in (tag, envelope.record(text, suffix))]
+        words: list[tuple[bytes, ...]] = [(b"HSET",), (keys.unacked.encode(),)]
+        for tag, text in zip(tags, texts, strict=True):
+            words += ((tag.encode(),), envelope.record_pieces(text, suffix))
         # By its text: within a transaction it is too late to learn that the server does not know it.
         names = (keys.unacked, keys.index, keys.held(self._worker), keys.claim(self._worker))
         rest: Command = ("EVAL", load("record").text, 0, *names, *tags)
         try:
-            _, recorded = await self._stream.transaction([("HSET", keys.unacked, *records), rest])
+            _, recorded = await self._stream.transaction([resp.pack_long(words), rest])
         except Exception as error:
             self._stream.fail(error)  # whoever is next finds the claim; this worker must not begin another one
             raise

@@ -18,6 +18,8 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from celery.brokers.redis.address import Address
 
 __all__ = (
@@ -31,12 +33,14 @@ __all__ = (
     "handshake",
     "lost",
     "pack",
+    "pack_long",
     "reader",
     "refused",
 )
 
 Word = str | bytes | int | float
-Command = tuple[Word, ...]
+#: Its words; or, as bytes, packed already.
+Command = tuple[Word, ...] | bytes
 
 #: What a reader gives when it needs more data.
 NOTHING = object()
@@ -47,8 +51,18 @@ _SETTINGS = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password"
 
 def pack(command: Command) -> bytes:
     """A command as bytes."""
+    if isinstance(command, bytes):
+        return command
     packed: bytes = pack_command(command)  # type: ignore[arg-type] # its stub allows for one word only
     return packed
+
+
+def pack_long(words: Sequence[Sequence[bytes]]) -> bytes:
+    """A command as bytes, of words in pieces: copied once, where `pack` copies long words three times."""
+    parts = [b"*%d\r\n" % len(words)]
+    for pieces in words:
+        parts += (b"$%d\r\n" % sum(map(len, pieces)), *pieces, b"\r\n")
+    return b"".join(parts)
 
 
 def reader() -> Any:

@@ -49,7 +49,7 @@ class Stream(asyncio.Protocol):
         packed = [resp.pack(command) for command in commands]
         futures: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
         self._waiting.extend(futures)
-        self._transport.write(b"".join(packed))
+        self._transport.writelines(packed)
         return futures
 
     def write(self, *command: str | bytes | float) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery.brokers.redis import dead
-from celery.brokers.redis.envelope import encode, marked, read_record, record, record_suffix
+from celery.brokers.redis.envelope import encode, marked, read_record, record_pieces, record_suffix
 from celery.wire.envelope import Envelope
 from celery.wire.sealed import COUNT_HEADER, UnreadableError
 from celery.wire.sealed import open_text as decode
@@ -105,7 +105,7 @@ def test_no_object_makes_reading_fail_in_another_way(wire):
 @unhurried
 @given(queue=st.text(), text=st.just(json.dumps(CAPTURED, indent=1).encode()))
 def test_a_record_is_cut_apart_as_text(queue, text):
-    assert read_record(record(text, record_suffix(queue))) == (text, "", queue)
+    assert read_record(b"".join(record_pieces(text, record_suffix(queue)))) == (text, "", queue)
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"[1]", b"[" * 9999, b"\xff", b'[{}, "x"]'])
