@@ -481,6 +481,28 @@ def boom(label):
     raise Boom(label)
 
 
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def risky(key, seconds):
+    """One of a hundred fails, always the same ones."""
+    time.sleep(seconds)
+    if int(key.rpartition("-")[2]) % 100 == 99:
+        raise Boom(key)
+    return key
+
+
+@app.task(bind=True, acks_late=True, reject_on_worker_lost=True)
+def body_sent(self, values, key):
+    again = self.request.delivery_info["redelivered"]
+    note("again" if again else "body", f"{key}:{len(values)}")
+    return len(values)
+
+
+@app.task(bind=True, acks_late=True, reject_on_worker_lost=True)
+def errback_sent(self, task_id, key):
+    again = self.request.delivery_info["redelivered"]
+    note("errback-again" if again else "errback", f"{key}:{task_id}")
+
+
 @app.task(ignore_result=True)
 def quiet(*given):
     return [given[-1], *given[:-1]]

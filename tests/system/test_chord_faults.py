@@ -6,7 +6,8 @@ import os
 import signal
 
 import pytest
-from harness import wait_until
+from fire import bookkeeping, burn
+from harness import Stage, wait_until
 
 from celery import chord, signature
 from celery.exceptions import ChordError, WorkerLostError
@@ -15,6 +16,8 @@ from celery.exceptions import ChordError, WorkerLostError
 #: 6 s; held, for sending to a broker that is not the store, after 21 s. The rest is for a busy machine.
 TAKEOVER = 60
 KILLS = 4
+#: Seconds under fire for each store.
+FIRE = float(os.environ.get("FIRE", "8"))
 
 
 @pytest.fixture
@@ -95,3 +98,25 @@ def test_with_early_acknowledgement_each_chord_ends_or_fails(stage, task):
     told = stage.ledger.counts("failed")
     assert sum(told[chords[key].id] for key in failed) <= len(failed) + KILLS  # as above
     assert all(told[chords[key].id] == 0 for key in chords if key not in failed)
+
+
+@pytest.mark.timeout(120 + 2 * FIRE)
+def test_under_fire_a_chord_ends_by_its_body_or_its_error_callback(stage, request):
+    """One member of a hundred fails, and each second a child or a worker is killed.
+
+    The end of a chord is sent once where it is settled in one step. On RabbitMQ, here with results in Redis, it may be
+    sent again when a worker dies between sending and closing.
+    """
+    if stage.name == "rabbitmq":
+        stage = Stage("rabbitmq", stage.broker, request.getfixturevalue("redis_database"), stage.folder)
+    try:
+        count = burn(stage, FIRE)
+        print(count)  # for long runs
+        assert count.sent > 20
+        assert count.kills > 3
+        assert count.failed > 0
+        assert (count.stuck, count.both) == ([], [])
+        assert count.twice == [] or (stage.name == "rabbitmq" and len(count.twice) <= count.kills)
+        wait_until(lambda: not bookkeeping(stage), lambda: bookkeeping(stage))
+    finally:
+        stage.close()
