@@ -105,7 +105,8 @@ class Frames:
             if len(buffer) < end:
                 break
             decode = _DECODERS.get(kind)
-            payload = bytes(buffer[start + _HEAD.size : end])
+            with memoryview(buffer) as view:
+                payload = bytes(view[start + _HEAD.size : end])
             start = end
             yield Kind(kind), decode(payload) if decode else None
         del buffer[:start]
