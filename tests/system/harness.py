@@ -93,6 +93,8 @@ class WorkerProcess:
                 command, cwd=stage.folder, env=environment, stdout=output, stderr=output, start_new_session=True
             )
         self.pid = self.process.pid
+        #: Nothing of it is left, and its number may be another's.
+        self.gone = False
 
     def said(self):
         """Its log."""
@@ -148,6 +150,7 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still there after {seconds} s:\n{self.said()[-3000:]}") from None
         wait_until(lambda: not self.processes(), lambda: self.processes(), 5)
+        self.gone = True
         return status
 
     def stop(self, number=signal.SIGTERM):
@@ -157,9 +160,11 @@ class WorkerProcess:
 
     def kill(self):
         """SIGKILL to all its processes, as when the machine goes away."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.process.wait()
+        if not self.gone:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.process.wait()
+            self.gone = True
 
 
 class Stage:
