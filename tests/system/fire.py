@@ -24,7 +24,7 @@ MEMBERS, NAP = 10, 0.004
 #: Seconds between two kills.
 EVERY = 1.0
 #: What has not ended after so many seconds is stuck.
-STUCK = 30.0
+STUCK = float(os.environ.get("STUCK", "30"))
 
 
 class Count(NamedTuple):

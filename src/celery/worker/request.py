@@ -503,6 +503,8 @@ class Settler:
                     settlement.results = ()
         if not counts:
             await self.chords.count(batch)
+            if not transactional:  # what they send is out: close while the message can still bring us back
+                await self.chords.close(batch)
         refused = await receiver.settle([settlement for settlement in batch if not settlement.claims])
         if not counts:
             await self.chords.close(batch)
