@@ -5,7 +5,7 @@ Rules
        chord is worked out on a thread, as it reads the store, and is settled as a second settlement of the same
        delivery, in one step with closing the chord where broker and store can (`Receiver.counts_chords`).
     2. Elsewhere the order is: hold the claim, send, store, close, acknowledge. A void claim leaves only the verdict.
-       A receiver that sends with the verdict, in one step, closes after it, and what goes with the verdict waits for it.
+       Where sending and the verdict are one step, closing comes after it, and what else goes with it waits for it.
     3. A claim that another holds is asked for again every second, until that one has closed the chord or is gone.
     4. When the connection is lost, what is not over is given up as it was after the first step: when the message comes
        again, its part is added again, which is harmless, and gives the claim again.
