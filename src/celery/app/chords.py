@@ -157,9 +157,19 @@ class _Calls:
         self.kept.append((dict(errback), fields, encode(exc, "json"), cause))
 
 
-def call_errback(errback: dict[str, Any], request: dict[str, Any], error: Any, cause: Any) -> None:
-    """Call an error callback of a body that never ran, as (request, exception, None)."""
-    app = _state.get_current_app()
+def call_errback(
+    errback: dict[str, Any], request: dict[str, Any], error: Any, cause: Any, app: Celery | None = None
+) -> None:
+    """Call an error callback of a body that never ran, as (request, exception, None).
+
+    Args:
+        errback: as it travels.
+        request: of the body.
+        error: the exception, as it is stored.
+        cause: the one that led to it.
+        app: the application; default that of this process.
+    """
+    app = app or _state.get_current_app()
     decode = app.backend.exception_to_python
     exc = decode(error)
     assert exc is not None
@@ -206,7 +216,7 @@ def apply(app: Celery, completion: Completion) -> None:
     for part in completion.parts:
         tell(app, part, error)
     for call in completion.calls:
-        call_errback(*call)
+        call_errback(*call, app)
 
 
 def tell(app: Celery, part: ChordPart, value: Any) -> None:
