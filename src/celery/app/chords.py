@@ -216,7 +216,7 @@ def apply(app: Celery, completion: Completion) -> None:
     for part in completion.parts:
         tell(app, part, error)
     for call in completion.calls:
-        call_errback(*call, app)
+        call_errback(*call, app=app)
 
 
 def tell(app: Celery, part: ChordPart, value: Any) -> None:

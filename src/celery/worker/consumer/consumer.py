@@ -57,6 +57,8 @@ _HELD_WAITS = 1000
 _COUNTED_WITHIN = 0.1, 10.0
 #: Nothing is counted for so long after a lost connection: what comes back then was mostly ours. Seconds.
 _RECOVERY = 10.0
+#: Seconds that what came back from the dead waits until its neighbours have been given back.
+_GIVING_BACK = 5.0
 #: Deliveries taken in one go at most.
 _INTAKE = 512
 
@@ -269,6 +271,7 @@ class Consumer:
     async def _take(self, deliveries: Sequence[Delivery]) -> None:
         now = time.time()
         jobs = []
+        given_back = False
         for delivery in deliveries:
             decision = self.strategy.decide(delivery, now)
             if decision.action is Action.COUNT:
@@ -284,20 +287,24 @@ class Consumer:
                 apart = self._moment_apart(delivery, decision)
                 if apart:
                     self.settler.settlement(delivery, Verdict.DELAY, until=now + apart)
+                    given_back = True
                 else:
                     jobs.append(self._reserve(delivery, decision))
         if not jobs:
             return
-        if signals.task_received.receivers:
-            try:
+        try:
+            if given_back:  # before the one that stayed can end us all
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.settler.drained(), _GIVING_BACK)
+            if signals.task_received.receivers:
                 for job, _ in jobs:
                     request = self.requests[job.number]
                     await self.worker.run_hook(signals.task_received.send, sender=self, request=request)
-            except BaseException:
-                # The connection went while a receiver took its time: the pool knows nothing of these yet.
-                for job, _ in jobs:
-                    self.requests.pop(job.number, None)
-                raise
+        except BaseException:
+            # The connection went meanwhile: the pool knows nothing of these yet.
+            for job, _ in jobs:
+                self.requests.pop(job.number, None)
+            raise
         self.pool.submit(jobs)
 
     def _moment_apart(self, delivery: Delivery, decision: Decision) -> float:

@@ -9,7 +9,7 @@ that are acknowledged late, as only they come back:
     one                   others with one, as many as there are processes
     more                  no other with any
 
-What has to wait is given back for a moment, which is not counted.
+What has to wait is given back for a moment, which is not counted; only when that is settled the others begin.
 """
 
 from __future__ import annotations
