@@ -130,9 +130,13 @@ class WorkerProcess:
         return pid
 
     def children(self):
-        """Processes that run tasks: those that have no children themselves."""
-        found = self.processes()
-        return [pid for pid, _, _ in found if pid != self.pid and pid not in {parent for _, parent, _ in found}]
+        """Processes that run tasks, which say so in their titles. A nursery without children is none."""
+        found = []
+        for pid, _, _ in self.processes():
+            with contextlib.suppress(OSError):
+                if b"PoolWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
 
     def memory(self):
         """Resident bytes of its main process."""

@@ -215,8 +215,8 @@ def apply(app: Celery, completion: Completion) -> None:
         backend.store_result(write.task_id, error, write.state, None)
     for part in completion.parts:
         tell(app, part, error)
-    for call in completion.calls:
-        call_errback(*call, app=app)
+    for errback, request, exc, cause in completion.calls:
+        call_errback(errback, request, exc, cause, app)
 
 
 def tell(app: Celery, part: ChordPart, value: Any) -> None:
