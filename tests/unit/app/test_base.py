@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -98,12 +100,21 @@ def test_the_latest_application_is_current_in_its_thread(app):
     other = Celery("other", set_as_current=False)
     assert app_or_default(other) is other
     assert current_app.main == "w"
-    found = []
-    thread = threading.Thread(target=lambda: found.append(current_app.main))
-    thread.start()
-    thread.join()
-    assert found != ["w"]  # but what is the default of this process
     assert default_app.main == "default"
+
+
+def test_other_threads_have_the_default_application():
+    # In a process of its own: tools for tests make another one the default.
+    program = """
+import threading
+from celery import Celery, current_app
+app = Celery("w")
+thread = threading.Thread(target=lambda: print(current_app.main))
+thread.start()
+thread.join()
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout == "default\n"
 
 
 def test_the_current_task_is_the_one_that_runs(app):
