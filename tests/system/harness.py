@@ -130,13 +130,13 @@ class WorkerProcess:
         return pid
 
     def children(self):
-        """Processes that run tasks, which say so in their titles. A nursery without children is none."""
-        found = []
-        for pid, _, _ in self.processes():
-            with contextlib.suppress(OSError):
-                if b"PoolWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(pid)
-        return found
+        """Processes that run tasks: those that have no children themselves. A nursery that has none yet is none."""
+        found = self.processes()
+        parents = {parent for _, parent, _ in found}
+        nurseries = [pid for pid, parent, _ in found if parent == self.pid]
+        if len(nurseries) > 1:  # spawned: there is no nursery
+            nurseries = []
+        return [pid for pid, _, _ in found if pid != self.pid and pid not in parents and pid not in nurseries]
 
     def memory(self):
         """Resident bytes of its main process."""
