@@ -1,7 +1,7 @@
 """The application (API-005..018): settings, tasks, and the way to the broker and the results.
 
-Creating one connects and imports nothing; what it needs is made on first use. Tasks may be declared before the
-configuration is known: `finalize` brings both together.
+Creating one connects and imports nothing; what it needs is made on first use. `finalize` brings tasks and settings
+together, in whatever order they came. The file is long because it is the documented surface of one class; it delegates.
 """
 
 from __future__ import annotations
