@@ -43,7 +43,8 @@ bench-all: $(PEERS) ## the same with eight more task queues, and how costs grow;
 	@$(MAKE) --no-print-directory bench ARGS='--family celery --family canvas --family peers --family shape $(ARGS)'
 
 .PHONY: soak
-soak: $(ENV) services ## workflows, then an hour of work, while servers and workers are killed (ARGS='--minutes 5')
+soak: $(ENV) services ## faults in full size, workflows, then an hour of work, while servers and workers are killed (ARGS='--minutes 5')
+	FULL_SIZE=1 $(BIN)/pytest -q -s -o timeout=600 tests/system/test_faults.py tests/system/test_network.py tests/system/test_bounds.py tests/system/test_shutdown.py
 	WORKFLOWS=1000 FIRE=120 $(BIN)/pytest -q -s tests/system/test_workflows.py tests/system/test_chord_faults.py -k 'random or fire'
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 

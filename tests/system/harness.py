@@ -25,6 +25,18 @@ from celery.brokers.topology import Queue
 HERE = Path(__file__).parent
 #: What must come at once may take this long on a busy machine, in seconds.
 SOON = 20.0
+#: Faults come in full size, as by `make soak`: the numbers of `docs/guarantees.md` are what `measured` says then.
+FULL = bool(os.environ.get("FULL_SIZE"))
+
+
+def size(short, full):
+    """How much of something there is."""
+    return full if FULL else short
+
+
+def measured(stage, what, **numbers):
+    """Say what came of a fault; `pytest -s` shows it."""
+    print(f"\nmeasured on {stage.name}: {what}: {numbers}", flush=True)
 
 
 def wait_until(condition, what, seconds=SOON):

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from harness import Census, Stage, wait_until
+from harness import FULL, Census, Stage, measured, size, wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
@@ -34,9 +34,9 @@ def census(stage):
 @pytest.mark.parametrize("task", ["nap", "nap_late"])
 def test_children_are_killed(stage, census, task):
     worker = stage.worker("-c", "2")
-    results = {}
-    for _ in range(8):
-        for key in (sent := [stage.key() for _ in range(20)]):
+    results, kills = {}, size(8, 20)
+    for _ in range(kills):
+        for key in (sent := [stage.key() for _ in range(size(20, 70))]):
             results[key] = stage.send(task, key, 0.02)
         census.keys += sent
         children = wait_until(worker.children, "children")
@@ -45,28 +45,37 @@ def test_children_are_killed(stage, census, task):
     wait_until(
         lambda: all(result.state in {"SUCCESS", "FAILURE"} for result in results.values()),
         lambda: Counter(result.state for result in results.values()),
+        size(20, 60),
     )
     failed = [key for key, result in results.items() if result.state == "FAILURE"]
     lost = census.lost()
+    twice = {"begun_twice": len(census.twice("start")), "ended_twice": len(census.twice())}
+    measured(stage, f"children killed, {task}", sent=len(results), lost=len(lost), failed=len(failed), **twice)
     if task == "nap_late":
         assert not lost
         assert not failed
     else:
         # By default a task that has begun is acknowledged: interrupted ones do not vanish, they fail.
         assert set(lost) <= set(failed)
-        assert len(failed) <= 2 * 8
+        assert len(failed) <= 2 * kills
         assert not census.twice()
 
 
 def test_a_worker_is_killed(stage, census):
     stage.worker("-c", "2")
-    for _ in range(3):
-        census.send("nap_late", 30, 0.02)
+    kills = size(3, 10)
+    for _ in range(kills):
+        keys = census.send("nap_late", size(30, 42), 0.02)
+        if FULL:
+            wait_until(lambda keys=keys: set(keys) & set(stage.ledger.counts("start")), "a start", TAKEOVER)
         stage.workers[-1].kill()
+        killed = time.time()
         stage.start("-c", "2")
     census.wait_none_lost(TAKEOVER)
+    back = max(entry.time for entry in stage.ledger.entries("end")) - killed
+    measured(stage, "worker killed", sent=len(census.keys), back=round(back, 1), ended_twice=len(census.twice()))
     # Again run only those that had begun: two a kill.
-    assert len(census.twice()) <= 2 * 3
+    assert len(census.twice()) <= 2 * kills
 
 
 def test_all_that_a_killed_worker_held_has_run_elsewhere_within_fifteen_seconds(stage, census):
@@ -96,23 +105,30 @@ def test_what_a_killed_worker_had_begun_is_told_as_lost(stage):
 
 def test_tasks_that_kill_their_process_do_not_hinder_the_others(stage, census):
     stage.worker("-c", "2")
-    census.send("nap_late", 50, 0.002)
-    killers = [stage.send("die_again", f"killer-{number}") for number in range(3)]
-    census.send("nap_late", 50, 0.002)
+    census.send("nap_late", size(50, 250), 0.002)
+    killers = [stage.send("die_again", f"killer-{number}") for number in range(size(3, 5))]
+    census.send("nap_late", size(50, 250), 0.002)
     census.wait_none_lost(20)
     wait_until(lambda: all(killer.state == "FAILURE" for killer in killers), "the end of the killers")
     starts = stage.ledger.counts("start")
-    assert [starts[f"killer-{number}"] for number in range(3)] == [5] * 3
+    runs = [starts[f"killer-{number}"] for number in range(len(killers))]
+    measured(stage, "killers", good=len(census.keys), starts_of_killers=runs, ended_twice=len(census.twice()))
+    assert runs == [5] * len(killers)
 
 
 def test_countdowns_survive_the_worker(stage, census):
     stage.worker("-c", "2")
     sent = time.time()
-    keys = census.send("record", 50, countdown=3)
+    countdown = size(3, 5)
+    keys = census.send("record", size(50, 200), countdown=countdown)
+    if FULL:
+        wait_until(lambda: time.time() > sent + 3, "the third second")
     stage.workers[-1].kill()
     stage.worker("-c", "2")
     census.wait_none_lost(TAKEOVER, "ran")
-    late = [stage.ledger.entries("ran", key)[0].time - sent - 3 for key in keys]
+    # Each was sent a little after the first.
+    late = [stage.ledger.entries("ran", key)[0].time - sent - countdown for key in keys]
+    measured(stage, "countdowns", earliest=round(min(late), 3), latest=round(max(late), 3))
     assert min(late) >= -0.002
     assert max(late) < 17
     assert not census.twice("ran")
@@ -191,14 +207,19 @@ class TestServers:
     @pytest.mark.timeout(150)
     def test_the_server_is_restarted(self, server, stage, census):
         worker = stage.worker("-c", "2")
-        for _ in range(2):
+        restarts, longest = size(2, 5), 0.0
+        for _ in range(restarts):
             census.send("nap_late", 40, 0.02)
             server.restart()
+            up = time.time()
             (key,) = census.send("nap_late", 1, 0.02)
             stage.ledger.wait("end", key, seconds=10)
+            longest = max(longest, time.time() - up)
         census.wait_none_lost(30)
+        twice = len(census.twice())
+        measured(stage, "server restarted", sent=len(census.keys), consuming_after=round(longest, 1), ended_twice=twice)
         assert worker.process.poll() is None
-        assert len(census.twice()) <= 2 * 2
+        assert twice <= 2 * restarts
         assert worker.stop() == 0
 
     def test_a_message_whose_receiver_is_slow_survives_the_connection(self, server, stage):
@@ -219,10 +240,12 @@ class TestServers:
 
         worker = stage.worker("-c", "2")
         with redis.Redis.from_url(server.url) as client:
-            for _ in range(6):
+            cuts = size(6, 20)
+            for _ in range(cuts):
                 census.send("nap_late", 20, 0.02)
                 client.client_kill_filter(_type="normal", skipme=True)
         census.wait_none_lost(30)
+        measured(stage, "connections cut", sent=len(census.keys), ended_twice=len(census.twice()))
         # Only what was running at a cut.
-        assert len(census.twice()) <= 6 * 2
+        assert len(census.twice()) <= cuts * 2
         assert worker.stop() == 0

@@ -4,7 +4,7 @@ import contextlib
 import time
 
 import pytest
-from harness import Census, Stage, wait_until
+from harness import Census, Stage, measured, size, wait_until
 from proxy import Proxy
 
 from celery import exceptions
@@ -51,14 +51,16 @@ def census(stage):
 @pytest.mark.parametrize("task", ["nap", "nap_late"])
 def test_connections_are_cut(proxy, stage, census, task):
     worker = stage.worker("-c", "2")
-    for number in range(6):
+    cuts = size(6, 20)
+    for number in range(cuts):
         keys = census.send(task, 20, 0.02)
-        stage.ledger.wait("end", keys[number])
+        stage.ledger.wait("end", keys[number % 20])
         assert proxy.cut()
     census.wait_none_lost(30)
     assert worker.stop() == 0
+    measured(stage, f"connections cut, {task}", sent=len(census.keys), ended_twice=len(census.twice()))
     # At most what was running at a cut; what came back and has not run again by now waits.
-    assert len(census.twice()) + stage.waiting() <= 6 * 2
+    assert len(census.twice()) + stage.waiting() <= cuts * 2
 
 
 def test_what_follows_from_a_task_is_not_lost_with_the_connections(proxy, stage):

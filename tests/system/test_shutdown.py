@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from harness import SOON, wait_until
+from harness import SOON, measured, size, wait_until
 
 
 def value_of(result):
@@ -47,18 +47,21 @@ class TestWarm:
         assert time.monotonic() - began < 3
 
     def test_restarts_lose_nothing_and_run_nothing_twice(self, stage):
-        keys = [stage.key() for _ in range(300)]
+        keys, each = [stage.key() for _ in range(size(300, 400))], size(60, 40)
         stage.worker("-c", "2")
         for number, key in enumerate(keys):
             stage.send("nap_late" if number % 2 else "nap", key, 0.02)
-            if number % 60 == 59:
+            if (number + 1) % each == 0:
                 worker = stage.workers[-1].wait_ready()
                 worker.tell(signal.SIGTERM)
                 stage.start("-c", "2")
                 assert worker.wait_end() == 0
         wait_until(lambda: len(stage.ledger.counts("end")) == len(keys), lambda: len(stage.ledger.counts("end")))
         assert stage.workers[-1].wait_ready().stop() == 0
-        assert set(stage.ledger.counts("start").values()) == {1}
+        starts = stage.ledger.counts("start")
+        twice = sum(times > 1 for times in starts.values())
+        measured(stage, "restarted by SIGTERM", sent=len(keys), restarts=len(stage.workers) - 1, started_twice=twice)
+        assert set(starts.values()) == {1}
 
 
 class TestSoft:
