@@ -1,12 +1,15 @@
 """Members of a group or a header, on their way to the broker.
 
-Inside a worker's attempt they become messages of its Outcome. A producer sends them in batches (`celery.app.bulk`):
-all messages are made before the first one leaves, but those of a generator, which leave as it is drawn.
+They are made in batches (`celery.app.bulk`), which work out once what members have in common: the rest of a workflow,
+which each of them carries, is encoded once. Inside a worker's attempt the messages become those of its Outcome. A
+producer makes all before the first one leaves, but of a generator, whose members leave as it is drawn.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from celery.app.outcome import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,11 +34,33 @@ def send_members(
     Raises:
         Exception: what a member that cannot be sent raises. Of a list nothing is sent then.
     """
-    if producer is not None or any(options.get(way) for way in ("publisher", "connection")):
+    if isinstance(producer, Outbox):
+        _keep(app, members, before_last, producer, options)
+    elif producer is not None or any(options.get(way) for way in ("publisher", "connection")):
         _send_each(members, before_last, {**options, "producer": producer})
     else:
         _send_in_batches(app, members, before_last, options)
     return members.results
+
+
+def _keep(
+    app: Celery, members: Placed, before_last: Callable[[], Any] | None, outbox: Outbox, options: dict[str, Any]
+) -> None:
+    batch = app._load("celery.app.bulk:Batch")(app, options)
+    for member in _to_end(members, before_last):
+        sent = batch.add(len(batch.items), member)
+        if sent.error is not None:
+            raise sent.error
+        _sent(members, sent.number, sent.result)
+    for start in batch.begins:
+        outbox.begin(start)
+    for entry in batch.entries:
+        outbox.publish(
+            entry.publish, name=entry.name, policy=entry.policy, timeout=entry.timeout, declare=batch.declare
+        )
+        batch.declare = []
+        if not outbox.tells_when_sent:
+            app.amqp.sent(entry.name, entry.publish)
 
 
 def _send_each(members: Placed, before_last: Callable[[], Any] | None, options: dict[str, Any]) -> None:
