@@ -9,7 +9,7 @@
     keys        names of keys and channels, priority steps, members of binding sets (no I/O)
     routing     an address -> the lists and channels that it reaches; declarations as commands (no I/O)
     scripts/    the atomic steps, in Lua
-    sender, inbox, receiver, settling, leases   the driver
+    sender, inbox, receiver, claiming, settling, leases   the driver
 
 One server holds all keys: the scripts name keys that they compute, so Redis Cluster is out of scope.
 """

@@ -1,12 +1,5 @@
-"""The consuming half of the Redis broker.
-
-One connection carries everything. How it waits, without popping and at no cost while idle: a claim that found nothing
-is followed by an EXISTS over the lists, which the server has been asked to track (`CLIENT TRACKING`, opt-in); it then
-tells us, once, when one of them changes, and we claim again. Any number of queues and priority steps wait so at once,
-a peer blocked in BRPOP is served as ever, and no message is in nobody's care at any moment. Where a server does not
-track for us (an ACL, a proxy), we look every `_POLL` seconds instead.
-
-Claims are safe to cancel because a claim that was sent stays ours: its reply is kept for the next `receive`.
+"""The consuming half of the Redis broker. One connection carries everything; how it waits for messages, and why that is
+safe to cancel, is said in `celery.brokers.redis.claiming`.
 """
 
 from __future__ import annotations
@@ -15,24 +8,26 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
 from celery.brokers import base
 from celery.brokers.base import Delivery, Verdict
 from celery.brokers.redis import address, dead, envelope, resp, routing, settling, streaming
+from celery.brokers.redis.claiming import Claims
 from celery.brokers.redis.keys import Keys
 from celery.brokers.redis.leases import Leases
 from celery.brokers.redis.moving import Mover
 from celery.brokers.redis.scripts import load
 from celery.brokers.redis.sender import CAPABILITIES
 from celery.brokers.redis.settling import Receipt, ResultStore
-from celery.brokers.redis.subscriptions import Subscriptions, watch
+from celery.brokers.redis.subscriptions import Subscriptions
 from celery.wire.sealed import UnreadableError, open_text, read_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from celery.brokers.redis.claiming import Claimed
     from celery.brokers.redis.streaming import Stream
     from celery.brokers.topology import Queue
     from celery.wire.envelope import Envelope
@@ -41,36 +36,10 @@ logger = logging.getLogger(__name__)
 
 #: What settles.
 _SETTLE = ("chord_rules", "settle")
-#: Seconds between two claims where the server does not tell us about changes.
-_POLL = 0.05
-#: And where it does: a notice cannot get lost, but a bound costs nothing.
-_LOOK_AGAIN = 5.0
-#: Messages taken by one claim, so that no single one holds the server up.
-_MOST_AT_ONCE = 1000
-#: Bytes of messages after which a claim takes no more: the server cuts off a client that subscribes to channels, as we
-#: do, when its replies pile up (by default at 32 MB).
-_BYTES_AT_ONCE = 1 << 20
 #: Fan-out copies kept for a worker that does not fetch them; the oldest are dropped.
 _MOST_COPIES = 10_000
 #: Seconds within which `close` must have returned what we hold.
 _FAREWELL = 5.0
-
-
-class _Lane(NamedTuple):
-    """One list that is claimed from."""
-
-    queue: str
-    name: str
-    suffix: bytes
-
-
-class _Claim(NamedTuple):
-    """A claim that was sent."""
-
-    reply: asyncio.Future[Any]
-    arguments: tuple[Any, ...]
-    lanes: list[_Lane]
-    first: int
 
 
 class Receiver(base.Receiver):
@@ -97,22 +66,18 @@ class Receiver(base.Receiver):
             )
         token = uuid.uuid4().hex
         self._id = f"{node}:{token}"
-        self._tag_prefix = f"{token}."
-        self._next_tag = 0
+        self._token = token
         self._place = (*self._address.server(), self._address.database, self._keys.prefix, node)
         self._store: ResultStore | None = None
         self._stream: Stream | None = None
         self._leases: Leases | None = None
-        self._mover: Mover | None = None
+        self._claims: Claims | None = None
         self._duties: asyncio.Task[None] | None = None
         self._subscriptions: Subscriptions | None = None
         self._queues: dict[str, Queue] = {}
-        self._order: list[str] = []
-        self._claim: _Claim | None = None
         self._ready: deque[Delivery] = deque()
         self._copies: deque[Delivery] = deque(maxlen=_MOST_COPIES)
         self._woken = asyncio.Event()
-        self._tracked = False
 
     # -- the life of a connection --
 
@@ -122,9 +87,12 @@ class Receiver(base.Receiver):
         self._stream = stream
         try:
             tracking = await stream.send("CLIENT", "TRACKING", "ON", "OPTIN")
-            self._tracked = not isinstance(tracking, resp.ReplyError)
-            self._subscriptions = Subscriptions(stream, self._keys, self._routes, tracked=self._tracked)
-            self._mover = Mover(stream, self._keys, self._id)
+            tracked = not isinstance(tracking, resp.ReplyError)
+            self._subscriptions = Subscriptions(stream, self._keys, self._routes, tracked=tracked)
+            self._claims = Claims(
+                stream, self._keys, self._id, self._token, Mover(stream, self._keys, self._id),
+                strategy=self._strategy, tracked=tracked, arrived=self._woken.set,
+            )  # fmt: skip
             self._leases = Leases(stream, self._keys, self._routes, self._id, self._timeout, self._inherited)
             await self._leases.tick()
             await self._leases.adopt(self._place)
@@ -143,6 +111,8 @@ class Receiver(base.Receiver):
             await asyncio.gather(self._duties, return_exceptions=True)
         if self._subscriptions is not None:
             self._subscriptions.stop()
+        if self._claims is not None:
+            self._claims.stop()
         try:
             async with asyncio.timeout(_FAREWELL):
                 await self._part(stream)
@@ -156,8 +126,10 @@ class Receiver(base.Receiver):
     async def _part(self, stream: Stream) -> None:
         assert self._leases is not None
         assert self._subscriptions is not None
-        if self._claim is not None:
-            await asyncio.wait([self._claim.reply])  # it may have more to send, which must not follow what returns it
+        assert self._claims is not None
+        while self._claims.under_way:  # it may have more to send, which must not follow what returns it
+            self._woken.clear()
+            await self._woken.wait()
         await self._leases.release()
         await self._subscriptions.unbind()
         for queue in self._queues.values():
@@ -174,13 +146,10 @@ class Receiver(base.Receiver):
         if queue.is_broadcast:
             await self._subscriptions.subscribe(queue, lambda text: self._copied(queue.name, text))
         self._queues[queue.name] = queue
-        if queue.name not in self._order:
-            self._order.append(queue.name)
-        if self._strategy == "sorted":
-            self._order.sort()
         assert self._leases is not None
+        assert self._claims is not None
         self._leases.consume(True)
-        self._woken.set()
+        self._claims.add(queue.name)
 
     async def cancel(self, queue: str) -> None:
         """Take no more from the queue."""
@@ -188,10 +157,11 @@ class Receiver(base.Receiver):
         known = self._queues.pop(queue, None)
         if known is None:
             return
-        self._order.remove(queue)
         assert self._subscriptions is not None
         assert self._leases is not None
-        self._leases.consume(bool(self._order))
+        assert self._claims is not None
+        self._claims.remove(queue)
+        self._leases.consume(bool(self._claims))
         await self._subscriptions.forget(known)
         if known.is_broadcast:
             await stream.pipeline(self._routes.unbind(known))
@@ -210,22 +180,20 @@ class Receiver(base.Receiver):
     async def receive(self, limit: int) -> list[Delivery]:
         """Wait until there is a message; up to `limit` of what is there now."""
         while True:
-            stream = self._connected()
             self._woken.clear()
-            found = self._taken(limit)
-            if not found and (self._order or self._claim):
-                await self._claimed(stream, limit)
-                found = self._taken(limit)
-            if found:
+            # First, as a claim that failed says more than the connection that it took with it.
+            claimed = self._claims.take_in() if self._claims is not None else []
+            stream = self._connected()
+            if claimed:
+                await self._open_all(stream, claimed)
+            if found := self._taken(limit):
                 return found
-            # A list that is filled before this look is seen by it, one that is filled after it sets `_woken`.
-            if self._tracked and self._order and await watch(stream, self._lists(), tracked=True):
-                continue
+            assert self._claims is not None
+            self._claims.want(limit)
             try:
-                async with asyncio.timeout(_LOOK_AGAIN if self._tracked else _POLL):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
+                await self._woken.wait()
+            finally:
+                self._claims.want(0)
 
     def _taken(self, limit: int) -> list[Delivery]:
         """Deliveries that are here already."""
@@ -235,83 +203,18 @@ class Receiver(base.Receiver):
                 found.append(source.popleft())
         return found
 
-    async def _claimed(self, stream: Stream, limit: int) -> None:
-        """Claim a batch into `_ready`; or wait for the claim that an earlier, cancelled call has sent."""
-        if self._claim is None:
-            self._claim = self._send_claim(stream, min(limit, _MOST_AT_ONCE))
-        reply = await asyncio.shield(self._claim.reply)
-        claim, self._claim = self._claim, None
-        if isinstance(reply, resp.ReplyError) and str(reply).startswith("NOSCRIPT"):
-            script = load("claim")
-            again = stream.send("EVAL", script.text, 0, *claim.arguments)
-            self._claim = claim._replace(reply=again)
-            await self._claimed(stream, limit)
-            return
-        found = resp.check(self._address, reply)
-        assert self._mover is not None
+    async def _open_all(self, stream: Stream, claimed: Sequence[Claimed]) -> None:
+        """Make deliveries of what was claimed; what cannot be read becomes dead letters."""
         unreadable: list[str | bytes | int | float] = []
-        number = claim.first
-        served: dict[str, None] = {}
-        for at in range(0, len(found), 2):
-            queue, name, _ = claim.lanes[found[at]]
-            served[queue] = None
-            self._mover.learn(name, found[at + 1])
-            for text in found[at + 1]:
-                tag = f"{self._tag_prefix}{number:09d}"
-                number += 1
-                try:
-                    self._ready.append(_delivery(text, tag, queue))
-                except UnreadableError as error:
-                    logger.warning("A message in %r cannot be read and goes to %s.dead: %s", queue, queue, error)
-                    letter = dead.write(text, str(error))
-                    unreadable += (int(Verdict.DEAD), tag, 0, self._keys.dead(queue), letter, dead.KEPT)
-        if self._strategy == "round_robin":
-            for queue in served:
-                if queue in self._queues:
-                    self._order.remove(queue)
-                    self._order.append(queue)
+        for queue, tag, text in claimed:
+            try:
+                self._ready.append(_delivery(text, tag, queue))
+            except UnreadableError as error:
+                logger.warning("A message in %r cannot be read and goes to %s.dead: %s", queue, queue, error)
+                letter = dead.write(text, str(error))
+                unreadable += (int(Verdict.DEAD), tag, 0, self._keys.dead(queue), letter, dead.KEPT)
         if unreadable:
             await stream.run(load(*_SETTLE), *self._settle_prefix(), 0, *unreadable)
-
-    def _send_claim(self, stream: Stream, limit: int) -> _Claim:
-        lanes = [
-            _Lane(queue, self._keys.lane(queue, step), envelope.record_suffix(queue))
-            for step in self._keys.steps
-            for queue in self._order
-        ]
-        assert self._mover is not None
-        first, self._next_tag = self._next_tag, self._next_tag + limit
-        large = next((at for at, lane in enumerate(lanes) if self._mover.is_for(lane.name)), None)
-        arguments = self._claim_arguments(lanes, limit, first)
-        if large is None:
-            return _Claim(stream.send("EVALSHA", load("claim").sha, 0, *arguments), arguments, lanes, first)
-        moving = asyncio.create_task(self._moved(stream, lanes, large, limit, first))
-        moving.add_done_callback(lambda done: done.cancelled() or done.exception())  # a `receive` may have gone away
-        return _Claim(moving, arguments, lanes, first)
-
-    def _claim_arguments(self, lanes: Sequence[_Lane], limit: int, first: int) -> tuple[Any, ...]:
-        return (
-            *(self._keys.unacked, self._keys.index, self._keys.held(self._id)),
-            *(limit, _BYTES_AT_ONCE, self._tag_prefix, first),
-            *(part for lane in lanes for part in (lane.name, lane.suffix)),
-        )
-
-    async def _moved(self, stream: Stream, lanes: list[_Lane], large: int, limit: int, first: int) -> list[Any]:
-        """Claim where a lane has large messages: what the script gives, of the lanes before it, of it, or of all."""
-        assert self._mover is not None
-        if large:
-            found = await stream.run(load("claim"), *self._claim_arguments(lanes[:large], limit, first))
-            if found:
-                return cast("list[Any]", found)
-        _, name, suffix = lanes[large]
-        tags = [f"{self._tag_prefix}{number:09d}" for number in range(first, first + limit)]
-        texts = await self._mover.take(name, suffix, limit, _BYTES_AT_ONCE, tags)
-        if texts:
-            return [large, texts]
-        return cast("list[Any]", await stream.run(load("claim"), *self._claim_arguments(lanes, limit, first)))
-
-    def _lists(self) -> list[str]:
-        return [name for queue in self._order for name in self._keys.lists(queue)]
 
     def _inherited(self, tag: str, record: bytes) -> None:
         """A dead worker had started this: deliver it as lost."""
@@ -339,8 +242,8 @@ class Receiver(base.Receiver):
 
     def _pushed(self, push: list[Any]) -> None:
         """A push: of a subscription, or about a changed list."""
-        if push[0] == b"invalidate":
-            self._woken.set()
+        if push[0] == b"invalidate" and self._claims is not None:
+            self._claims.tell()
         if self._subscriptions is not None:
             self._subscriptions.pushed(push)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from celery.brokers.redis import resp
 from celery.brokers.redis.address import tls_context
@@ -16,11 +16,43 @@ from celery.brokers.redis.blocking import located, tune
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from celery.brokers.redis.address import Address
     from celery.brokers.redis.resp import Command
     from celery.brokers.redis.scripts import Script
+
+
+class _Answer(Protocol):
+    """What a reply is handed to: a future, or a part of what `Stream.ask` asked."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: Exception, /) -> None: ...
+    def exception(self) -> Any: ...
+
+
+class _Question:
+    """Several commands whose replies are told together, at once."""
+
+    def __init__(self, missing: int, answered: Callable[[list[Any]], None]) -> None:
+        self._missing = missing
+        self._answered = answered
+        self._replies: list[Any] = []
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, result: Any) -> None:
+        self._replies.append(result)
+        if len(self._replies) == self._missing:
+            self._answered(self._replies)
+
+    def set_exception(self, exception: Exception) -> None:
+        """Nothing: the end of the connection is told to its owner."""
+
+    def exception(self) -> None:
+        """Nothing."""
 
 
 class Stream(asyncio.Protocol):
@@ -31,7 +63,7 @@ class Stream(asyncio.Protocol):
         self._pushed = pushed
         self._ended = ended
         self._reader = resp.reader()
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[_Answer] = deque()
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         #: Why it was lost; None while it works.
@@ -43,21 +75,35 @@ class Stream(asyncio.Protocol):
 
     def send_many(self, commands: Iterable[Command]) -> list[asyncio.Future[Any]]:
         """Write commands in one piece; futures for their replies."""
+        packed = [resp.pack(command) for command in commands]
+        futures: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
+        self._write(packed, futures)
+        return futures
+
+    def ask(self, commands: Sequence[Command], answered: Callable[[list[Any]], None]) -> None:
+        """Write commands in one piece. `answered` is called with all replies, errors as values, by the callback that
+        reads the last one: whoever waits is spared a turn of the loop. Never, when the connection is lost before.
+
+        Raises:
+            OperationalError: the connection is lost.
+        """
+        question = _Question(len(commands), answered)
+        self._write([b"".join(map(resp.pack, commands))], [question] * len(commands))
+
+    def _write(self, packed: list[bytes], answers: Sequence[_Answer]) -> None:
         if self.failure is not None:
             raise self.failure
         assert self._transport is not None
-        packed = [resp.pack(command) for command in commands]
-        futures: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
-        self._waiting.extend(futures)
+        self._waiting.extend(answers)
         self._transport.writelines(packed)
-        return futures
 
     def write(self, *command: str | bytes | float) -> None:
         """Write a command that is answered by pushes only."""
-        if self.failure is not None:
-            raise self.failure
-        assert self._transport is not None
-        self._transport.write(resp.pack(command))
+        self._write([resp.pack(command)], ())
+
+    def check(self, reply: Any) -> Any:
+        """The reply, if it is no error; raises as `call` does."""
+        return resp.check(self._address, reply)
 
     async def call(self, *command: str | bytes | float) -> Any:
         """The reply to a command.

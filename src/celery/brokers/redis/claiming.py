@@ -1,0 +1,294 @@
+"""How a worker takes messages out of its queues, and how it waits for them at no cost.
+
+Vocabulary
+    A *lane* is one list that is taken from: that of one step of one queue. A *claim* takes messages out of the lanes
+    and records them as held, in one script. A *look* is an EXISTS over the lanes, which the server was asked to track
+    (`CLIENT TRACKING`, opt-in): it tells us, once, when one of them changes. *News* is whatever suggests that there is
+    something to claim.
+
+Rules
+    1. A claim goes out when somebody waits and there is news; one at a time. It stays ours, whoever waits when it is
+       answered: its reply is kept until somebody takes it in.
+    2. A look goes out with the claim, behind it. A list that is filled before the look is seen by it, one that is
+       filled afterwards is told by a push. So it takes no second claim to learn that there is no more.
+    3. After a claim that gave all it was asked for there is more, most likely: the next one goes without a look.
+    4. Any number of queues and steps wait so at once, a peer blocked in BRPOP is served as ever, and no message is in
+       nobody's care at any moment.
+    5. Where a server does not track for us (an ACL, a proxy), we claim every `_POLL` seconds instead.
+    6. Lists whose messages were large are claimed from otherwise: `celery.brokers.redis.moving`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from celery.brokers.redis import envelope, resp
+from celery.brokers.redis.scripts import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from celery.brokers.redis.keys import Keys
+    from celery.brokers.redis.moving import Mover
+    from celery.brokers.redis.resp import Command
+    from celery.brokers.redis.streaming import Stream
+
+#: Seconds between two claims where the server does not tell us about changes.
+_POLL = 0.05
+#: And where it does: a notice cannot get lost, but a bound costs nothing.
+_LOOK_AGAIN = 5.0
+#: Messages taken by one claim, so that no single one holds the server up.
+_MOST_AT_ONCE = 1000
+#: Bytes of messages after which a claim takes no more: the server cuts off a client that subscribes to channels, as we
+#: do, when its replies pile up (by default at 32 MB).
+_BYTES_AT_ONCE = 1 << 20
+_TRACK = resp.pack(("CLIENT", "CACHING", "YES"))
+
+
+class _Lane(NamedTuple):
+    """One list that is claimed from."""
+
+    queue: str
+    name: str
+    suffix: bytes
+
+
+class Claimed(NamedTuple):
+    """A message that is ours."""
+
+    queue: str
+    tag: str
+    text: bytes
+
+
+class _Claim:
+    """A claim that was sent, and its replies when they are here."""
+
+    def __init__(self, lanes: list[_Lane], limit: int, first: int) -> None:
+        self.lanes = lanes
+        self.limit = limit
+        #: Number of its first tag.
+        self.first = first
+        self.looks = False
+        #: Of the claim; with a look: of the claim, the wish to be told, the look.
+        self.replies: list[Any] | None = None
+        #: Instead of replies, where it takes more than one round trip.
+        self.moving: asyncio.Task[list[Any]] | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether it can be taken in."""
+        return self.replies is not None or (self.moving is not None and self.moving.done())
+
+
+class Claims:
+    """Claims of one worker over one connection.
+
+    Args:
+        stream: the connection.
+        keys: the names.
+        worker: its id.
+        token: begins its delivery tags.
+        mover: claims large messages.
+        strategy: `round_robin`, or a fixed order: `priority`, `sorted`.
+        tracked: whether the server tells of changed lists.
+        arrived: called when a claim was answered.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        keys: Keys,
+        worker: str,
+        token: str,
+        mover: Mover,
+        *,
+        strategy: str,
+        tracked: bool,
+        arrived: Callable[[], None],
+    ) -> None:
+        self._stream = stream
+        self._keys = keys
+        self._names = (keys.unacked, keys.index, keys.held(worker))
+        self._tag_prefix = f"{token}."
+        self._next_tag = 0
+        self._mover = mover
+        self._strategy = strategy
+        self._tracked = tracked
+        self._arrived = arrived
+        self._order: list[str] = []
+        self._lanes: list[_Lane] | None = None
+        self._look: tuple[bytes, bytes] = (b"", b"")
+        #: What whoever waits wants; 0: nobody waits.
+        self._wanted = 0
+        self._news = False
+        #: The last claim gave all it was asked for.
+        self._full = False
+        self._claim: _Claim | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._remind()
+
+    # -- what is claimed from
+
+    def add(self, queue: str) -> None:
+        """Take from this queue too."""
+        if queue not in self._order:
+            self._order.append(queue)
+        if self._strategy == "sorted":
+            self._order.sort()
+        self._changed()
+        self.tell()
+
+    def remove(self, queue: str) -> None:
+        """Take no more from this queue."""
+        self._order.remove(queue)
+        self._changed()
+
+    def __bool__(self) -> bool:
+        return bool(self._order)
+
+    def _changed(self) -> None:
+        self._lanes = None
+        lists = [name for queue in self._order for name in self._keys.lists(queue)]
+        self._look = (_TRACK, resp.pack(("EXISTS", *lists)))
+
+    # -- asking
+
+    def want(self, limit: int) -> None:
+        """Somebody waits for up to so many messages; 0: nobody does."""
+        self._wanted = min(limit, _MOST_AT_ONCE)
+        self._go()
+
+    def tell(self) -> None:
+        """There may be something to claim."""
+        self._news = True
+        self._go()
+
+    def stop(self) -> None:
+        """Send no more claims."""
+        self._wanted = 0
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a claim is not answered yet."""
+        return self._claim is not None and not self._claim.answered and self._stream.failure is None
+
+    def _remind(self) -> None:
+        if self._stream.failure is not None:
+            return
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN if self._tracked else _POLL, self._remind)
+        self.tell()
+
+    def _go(self) -> None:
+        if not (self._news and self._wanted and self._order) or self._claim is not None or self._stream.failure:
+            return
+        self._news = False
+        limit = self._wanted
+        first, self._next_tag = self._next_tag, self._next_tag + limit
+        if self._lanes is None:
+            self._lanes = [
+                _Lane(queue, self._keys.lane(queue, step), envelope.record_suffix(queue))
+                for step in self._keys.steps
+                for queue in self._order
+            ]
+        claim = self._claim = _Claim(self._lanes, limit, first)
+        large = next((at for at, lane in enumerate(claim.lanes) if self._mover.is_for(lane.name)), None)
+        if large is None:
+            self._send(claim, "EVALSHA", load("claim").sha)
+        else:
+            claim.moving = asyncio.create_task(self._move(claim, large))
+            claim.moving.add_done_callback(self._moved)
+
+    def _send(self, claim: _Claim, verb: str, script: str) -> None:
+        commands: list[Command] = [(verb, script, 0, *self._arguments(claim, claim.lanes))]
+        claim.looks = self._tracked and not self._full
+        if claim.looks:
+            commands += self._look
+
+        def answered(replies: list[Any]) -> None:
+            claim.replies = replies
+            self._arrived()
+
+        self._stream.ask(commands, answered)
+
+    def _arguments(self, claim: _Claim, lanes: Sequence[_Lane]) -> tuple[Any, ...]:
+        limits = (claim.limit, _BYTES_AT_ONCE, self._tag_prefix, claim.first)
+        return (*self._names, *limits, len(lanes), *[lane.name for lane in lanes], *[lane.suffix for lane in lanes])
+
+    async def _move(self, claim: _Claim, large: int) -> list[Any]:
+        """Claim where a lane has large messages: what the script gives, of the lanes before it, of it, or of all."""
+        if large:
+            found = await self._stream.run(load("claim"), *self._arguments(claim, claim.lanes[:large]))
+            if found:
+                return cast("list[Any]", found)
+        _, name, suffix = claim.lanes[large]
+        tags = [self._tag(number) for number in range(claim.first, claim.first + claim.limit)]
+        texts = await self._mover.take(name, suffix, claim.limit, _BYTES_AT_ONCE, tags)
+        if texts:
+            return [large, texts]
+        return cast("list[Any]", await self._stream.run(load("claim"), *self._arguments(claim, claim.lanes)))
+
+    def _moved(self, moving: asyncio.Task[list[Any]]) -> None:
+        if not moving.cancelled():
+            moving.exception()  # nobody may be there to be told
+        self._arrived()
+
+    # -- what it gave
+
+    def take_in(self) -> list[Claimed]:
+        """What the claim that was answered has given, if there is one.
+
+        Raises:
+            OperationalError: the server refused.
+        """
+        claim = self._claim
+        if claim is None or not claim.answered:
+            return []
+        found = self._found(claim)
+        if found is None:
+            return []
+        claimed: list[Claimed] = []
+        served: dict[str, None] = {}
+        for at in range(0, len(found), 2):
+            queue, name, _ = claim.lanes[found[at]]
+            served[queue] = None
+            self._mover.learn(name, found[at + 1])
+            for text in found[at + 1]:
+                claimed.append(Claimed(queue, self._tag(claim.first + len(claimed)), text))
+        self._full = len(claimed) == claim.limit
+        if not claim.looks and (claimed or self._tracked):
+            self._news = True
+        self._turn(served)
+        return claimed
+
+    def _found(self, claim: _Claim) -> list[Any] | None:
+        """Pairs of lane and messages; None: it was sent once more."""
+        self._claim = None
+        if claim.moving is not None:
+            return claim.moving.result()
+        assert claim.replies is not None
+        first = claim.replies[0]
+        if isinstance(first, resp.ReplyError) and str(first).startswith("NOSCRIPT"):
+            self._claim, claim.replies = claim, None
+            self._send(claim, "EVAL", load("claim").text)
+            return None
+        found, *looked = (self._stream.check(reply) for reply in claim.replies)
+        if looked and looked[-1]:
+            self._news = True
+        return cast("list[Any]", found)
+
+    def _turn(self, served: dict[str, None]) -> None:
+        """Queues take turns: those that were served come last."""
+        if self._strategy != "round_robin" or len(self._order) < 2:
+            return
+        for queue in served:
+            if queue in self._order:
+                self._order.remove(queue)
+                self._order.append(queue)
+                self._lanes = None
+
+    def _tag(self, number: int) -> str:
+        return f"{self._tag_prefix}{number:09d}"
