@@ -30,6 +30,8 @@ class Plan(NamedTuple):
     #: Hooks that a subclass defines.
     custom: frozenset[str]
     settles_here: bool
+    #: A stored success stands in for a redelivered attempt (`celery.app.repeats`).
+    looks_back: bool
     #: What integrations have put around an attempt (`celery.app.trace.build_tracer`).
     around: Any = None
 
@@ -37,12 +39,15 @@ class Plan(NamedTuple):
     def of(cls, task: Task[..., Any]) -> Plan:
         """Look a task up."""
         own_call = task_has_custom(task, "__call__")
+        conf, backend = task.app.conf, task.backend
+        late = task.acks_late or conf.task_acks_late
         return cls(
             task,
             task if own_call else task.run,
             task.is_async,
             frozenset(name for name in _HOOKS if task_has_custom(task, name)),
-            not task.backend.async_writer,
+            not backend.async_writer,
+            bool(late and backend.persistent and conf.worker_deduplicate_successful_tasks),
         )
 
 

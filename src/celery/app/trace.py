@@ -24,7 +24,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import _state, exceptions, signals, states
-from celery.app import following, settling
+from celery.app import following, repeats, settling
 from celery.app.attempt import Attempt, Plan, run_to_end
 from celery.app.attempt import task_has_custom as task_has_custom  # noqa: PLC0414 - integrations import it from here
 from celery.app.context import Context, custom_headers
@@ -90,7 +90,11 @@ class Tracer:
     def run(self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], **context: Any) -> Outcome:
         """Make one attempt of a sync task. An async one is run on a loop of its own."""
         attempt = self._open(job, envelope, delivery_info, context)
-        return attempt if isinstance(attempt, Outcome) else self.make(attempt)
+        if isinstance(attempt, Outcome):
+            return attempt
+        if attempt.plan.looks_back and (record := repeats.stored_success(attempt)) is not None:
+            return self._stand_in(attempt, record)
+        return self.make(attempt)
 
     def make(self, attempt: Attempt) -> Outcome:
         """Begin, run, conclude, record, finish; inside of what integrations have put around (see `build_tracer`)."""
@@ -133,6 +137,8 @@ class Tracer:
         attempt = self._open(job, envelope, delivery_info, context)
         if isinstance(attempt, Outcome):
             return attempt
+        if attempt.plan.looks_back and (record := await repeats.stored_success_async(attempt)) is not None:
+            return self._stand_in(attempt, record)
         try:
             self.begin(attempt)
             retval = await attempt.plan.call(*attempt.args, **attempt.kwargs)
@@ -160,6 +166,19 @@ class Tracer:
         attempt.clock = time.perf_counter()
         self.conclude(attempt, self._retried(attempt, exc))  # a retry asks for the current request
         return self.finish(attempt)
+
+    def _stand_in(self, attempt: Attempt, record: Mapping[str, Any]) -> Outcome:
+        """The outcome of an attempt that is not made (`celery.app.repeats`)."""
+        value = record.get("result")
+        try:
+            if attempt.request.chord and attempt.plan.task.backend.chords is not None:
+                self._count(attempt, value)
+            repeats.stand_in(self.app, attempt, value, sent=bool(record.get("children")))
+        except Exception as exc:  # noqa: BLE001 - as in succeed
+            attempt.outbox.clear()
+            return self._fail_before(attempt, exc)
+        _log(attempt, logging.INFO, LOG_IGNORED, None, description=repeats.DONE)
+        return attempt.outcome
 
     @staticmethod
     def _retried(attempt: Attempt, exc: BaseException) -> BaseException:
