@@ -136,6 +136,100 @@ async def test_a_part_is_counted_with_the_verdict_and_the_last_one_keeps_its_mes
         assert await receiver.settle([Settlement(delivery, Verdict.ACK) for delivery in held]) == held[:2]
 
 
+def member(place, delivery, group_id, index, **options):
+    """What a worker makes of a member that has succeeded: its result, and its part."""
+    result = place.backend.prepare_write(f"t{index}", index * 10, "SUCCESS")
+    return Settlement(delivery, Verdict.ACK, results=[result], parts=[part(group_id, index)], **options)
+
+
+async def test_members_with_results_are_counted_together_in_the_order_of_their_positions(place):
+    place.send(6)
+    group_id, other = place.begin(4), place.begin(2)
+    async with place.receiver() as receiver:
+        held = await take(receiver, 6)
+        batch = [member(place, held[position], group_id, 3 - position) for position in range(4)]
+        batch[2:2] = [member(place, held[4], other, 8), member(place, held[5], other, 7)]
+        assert await receiver.settle(batch) == []
+        assert [len(settlement.claims) for settlement in batch] == [0, 0, 0, 1, 0, 1]
+        claims = batch[3].claims + batch[5].claims
+        assert [claim.part for claim in claims] == [part(other, 7), part(group_id, 0)]
+        assert all(claim.token for claim in claims)
+        assert [entry.value for entry in place.book.members(group_id)] == [0, 10, 20, 30]
+        assert [entry.value for entry in place.book.members(other)] == [70, 80]
+        assert [place.backend.get_result(f"t{index}") for index in (0, 3, 7, 8)] == [0, 30, 70, 80]
+        ends = [Settlement(held[3], Verdict.ACK, follow=[body(place)], closes=claims[1])]
+        ends.append(Settlement(held[5], Verdict.ACK, follow=[body(place)], closes=claims[0]))
+        assert await receiver.settle(ends) == []
+        assert bodies(place) == 2
+        assert await receiver.settle([Settlement(delivery, Verdict.ACK) for delivery in held]) == held
+
+
+async def test_a_member_that_comes_twice_counts_once_beside_others(place):
+    place.send(5)
+    group_id = place.begin(4)
+    async with place.receiver() as receiver:
+        held = await take(receiver, 5)
+        assert await receiver.settle([member(place, held[0], group_id, 0)]) == []
+        # The first one again, with another value; one that comes twice in a batch; and one that is not ours any more.
+        again = member(place, held[1], group_id, 0)
+        again.parts = [ChordPart(group_id, "t0", 0, "SUCCESS", json.dumps([1, "t0", "SUCCESS", 99]).encode())]
+        late = member(place, held[0], group_id, 3)
+        batch = [again, member(place, held[2], group_id, 1), member(place, held[3], group_id, 1), late]
+        assert await receiver.settle(batch) == [held[0]]
+        assert [settlement.claims for settlement in batch] == [[], [], [], []]
+        assert [entry.value for entry in place.book.members(group_id)] == [0, 10]
+        assert place.book.add([part(group_id, 2)]) == []
+        last = member(place, held[4], group_id, 3)
+        assert await receiver.settle([last]) == []
+        assert [claim.part for claim in last.claims] == [part(group_id, 3)]
+
+
+async def test_one_of_two_members_that_complete_a_chord_gets_the_claim_though_their_results_are_kept_unequally_long(
+    place,
+):
+    place.send(2)
+    group_id = place.begin(1)
+    place.backend.failure_expires = 17
+    async with place.receiver() as receiver:
+        held = await take(receiver, 2)
+        batch = [member(place, delivery, group_id, 0) for delivery in held]
+        batch[1].results = [place.backend.prepare_write("t0", ValueError(), "FAILURE")]
+        assert await receiver.settle(batch) == []
+        claims = [claim for settlement in batch for claim in settlement.claims]
+        assert len([claim for claim in claims if claim.token]) == 1
+
+
+async def test_a_member_with_a_result_is_told_that_another_holds_the_claim(place):
+    place.send(1)
+    group_id = place.begin(1)
+    [claim] = place.book.add([part(group_id, 0)])
+    async with place.receiver() as receiver:
+        (held,) = await take(receiver, 1)
+        counted = member(place, held, group_id, 0)
+        assert await receiver.settle([counted]) == []
+        assert counted.claims == [ChordClaim(part(group_id, 0), "")]
+        place.book.close(claim)
+        again = member(place, held, group_id, 0)
+        assert await receiver.settle([again]) == []
+        assert again.claims == []
+        assert await receiver.settle([Settlement(held, Verdict.ACK)]) == [held]
+
+
+async def test_members_that_were_acknowledged_early_are_counted_together(place):
+    place.send(2)
+    group_id = place.begin(2)
+    async with place.receiver() as receiver:
+        held = await take(receiver, 2)
+        await receiver.settle([Settlement(delivery, Verdict.START) for delivery in held])
+        batch = [member(place, delivery, group_id, index) for index, delivery in enumerate(held)]
+        assert await receiver.settle(batch) == []
+        assert [len(settlement.claims) for settlement in batch] == [0, 1]
+        done = Settlement(held[1], Verdict.ACK, closes=batch[1].claims[0], follow=[body(place)])
+        assert await receiver.settle([done]) == []
+        assert bodies(place) == 1
+        assert await receiver.settle([Settlement(delivery, Verdict.ACK) for delivery in held]) == held
+
+
 async def test_sending_the_body_and_closing_the_chord_are_one_step(place):
     place.send(1)
     group_id = place.begin(1)

@@ -39,8 +39,12 @@ class ChordStore(NamedTuple):
 
     def part(self, part: ChordPart, token: str) -> tuple[str | bytes, ...]:
         """The arguments of `chord_add` for one part."""
-        score = "+inf" if part.index is None else str(part.index)
-        return (self.key(part.group_id), part.task_id, score, part.payload, token)
+        return (self.key(part.group_id), part.task_id, score_of(part), part.payload, token)
+
+
+def score_of(part: ChordPart) -> str:
+    """Where a part is among those of its chord."""
+    return "+inf" if part.index is None else str(part.index)
 
 
 def _seconds(value: float | None) -> int | str:

@@ -15,7 +15,7 @@ import msgspec
 from celery.brokers.base import ChordClaim, Verdict
 from celery.brokers.redis import dead, envelope
 from celery.brokers.redis.address import Address
-from celery.brokers.redis.chords import ChordStore
+from celery.brokers.redis.chords import ChordStore, score_of
 from celery.brokers.redis.keys import DELAYED
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Begins a list of settlements that acknowledge and keep a result, for the script.
 STORED = "stored"
+#: Begins a list of those whose tasks are members of one chord besides; each has as many settlements as this, at most.
+COUNTED = "counted"
+_AT_ONCE = 1000
 _BACK = (Verdict.RETURN, Verdict.LOST)
 #: `ResultStore.chord_terms` without a store.
 NO_CHORDS = ("", "", "", "", "")
@@ -106,12 +109,15 @@ def plan(
     paired: list[tuple[Settlement, Posting | None]] = []
     done: list[Settlement] = []
     tags: list[str] = []
-    kept = _Kept(store)
+    kept, counted = _Kept(store), _Counted(store)
     for pair in zip(batch, postings, strict=True):
         settlement, posting = pair
         receipt = settlement.delivery.receipt
         if posting is not None or not _only_done(settlement):
             paired.append(pair)
+        elif settlement.parts:
+            if receipt is None or not counted.take(settlement, receipt.tag):
+                paired.append(pair)
         elif not settlement.results:
             if receipt is not None:
                 done.append(settlement)
@@ -122,7 +128,7 @@ def plan(
     if back:
         paired = [pair for pair in paired if pair[0].verdict not in _BACK] + back[::-1]
     chords = store.chords if store else None
-    arguments: list[str | bytes | int | float] = [len(tags), *tags, *kept.arguments()]
+    arguments: list[str | bytes | int | float] = [len(tags), *tags, *kept.arguments(), *counted.arguments()]
     for settlement, posting in paired:
         receipt = settlement.delivery.receipt
         verdict = settlement.verdict
@@ -131,35 +137,36 @@ def plan(
             arguments += (0, "")
         else:
             arguments += (2 if verdict is Verdict.LOST else int(verdict), receipt.tag)
-        counted = _chord_consequences(settlement, chords) if chords else []
-        if posting is None and not settlement.results and not counted:
+        of_chords = _chord_consequences(settlement, chords) if chords else []
+        if posting is None and not settlement.results and not of_chords:
             arguments.append(0)
         else:
-            consequences = counted + _consequences(settlement.results, posting, store)
+            consequences = of_chords + _consequences(settlement.results, posting, store)
             arguments.append(len(consequences))
             arguments += consequences
         if receipt is not None and verdict > Verdict.START:
             arguments += _destination(settlement, receipt, keys, visibility_timeout)
-    return Plan(arguments, done + kept.settlements() + [settlement for settlement, _ in paired])
+    return Plan(arguments, done + kept.settlements() + counted.settlements() + [settlement for settlement, _ in paired])
 
 
 def _only_done(settlement: Settlement) -> bool:
-    """Whether it acknowledges, and asks for nothing but results. What was started may have its START in this batch,
-    which comes first.
+    """Whether it acknowledges, and asks for nothing but results and to be counted in chords. What was started may have
+    its START in this batch, which comes first.
     """
     return (
         settlement.verdict is Verdict.ACK
         and not settlement.after_start
-        and not (settlement.parts or settlement.begins or settlement.closes)
+        and not (settlement.begins or settlement.closes)
     )
 
 
 class _Kept:
-    """Settlements that acknowledge and keep one result, as lists of those that are kept equally long."""
+    """Settlements that acknowledge and keep one result, as lists of those that are alike."""
 
     def __init__(self, store: ResultStore | None) -> None:
         self._store = store
-        self._lists: dict[int | str, tuple[list[Settlement], list[str | bytes]]] = {}
+        #: What begins a list -> its settlements, and its words.
+        self._lists: dict[tuple[int | str, ...], tuple[list[Settlement], list[str | bytes]]] = {}
 
     def take(self, settlement: Settlement, tag: str) -> bool:
         """Whether it is one of them."""
@@ -167,25 +174,54 @@ class _Kept:
         if store is None or len(settlement.results) != 1:
             return False
         result = settlement.results[0]
-        life = store.life(result.state)
-        if life not in self._lists:
-            self._lists[life] = [], []
-        settlements, words = self._lists[life]
-        settlements.append(settlement)
-        words += (tag, store.prefix + result.task_id, result.payload)
+        head = STORED, store.life(result.state)
+        self._add(head, settlement, (tag, store.prefix + result.task_id, result.payload))
         return True
+
+    def _add(self, head: tuple[int | str, ...], settlement: Settlement, words: tuple[str | bytes, ...]) -> None:
+        if head not in self._lists:
+            self._lists[head] = [], []
+        settlements, known = self._lists[head]
+        settlements.append(settlement)
+        known += words
 
     def arguments(self) -> list[str | bytes | int | float]:
         """The lists, for the script."""
         arguments: list[str | bytes | int | float] = []
-        for life, (settlements, words) in self._lists.items():
-            arguments += (STORED, life, len(settlements))
+        for (name, life, *rest), (settlements, words) in self._lists.items():
+            arguments += (name, life, len(settlements), *rest)
             arguments += words
         return arguments
 
     def settlements(self) -> list[Settlement]:
         """What was taken, in the order of the arguments."""
         return [settlement for settlements, _ in self._lists.values() for settlement in settlements]
+
+
+class _Counted(_Kept):
+    """Those whose task is a member of a chord besides, as lists of the members of one chord."""
+
+    def __init__(self, store: ResultStore | None) -> None:
+        super().__init__(store)
+        self._taken = 0
+        #: Begins the token of each list.
+        self._word = ""
+
+    def take(self, settlement: Settlement, tag: str) -> bool:
+        """Whether it is one of them."""
+        store = self._store
+        if store is None or store.chords is None or len(settlement.results) != 1 or len(settlement.parts) != 1:
+            return False
+        result, part = settlement.results[0], settlement.parts[0]
+        if result.task_id != part.task_id:
+            return False
+        self._word = self._word or uuid.uuid4().hex
+        life = store.life(result.state)
+        token = f"{self._word}.{life}.{self._taken // _AT_ONCE}"  # no two lists of a chord have the same
+        self._taken += 1
+        head = COUNTED, life, store.prefix, store.chords.key(part.group_id), token
+        self._add(head, settlement, (tag, part.task_id, result.payload, score_of(part), part.payload))
+        return True
 
 
 def _consequences(

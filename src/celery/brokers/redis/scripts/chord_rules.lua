@@ -32,8 +32,18 @@ local function chord_keep(known, base, life, group_life)
   if group_life ~= '' then redis.call('EXPIRE', base, group_life) end
 end
 
--- Count a part. Gives 'claimed' to whom completed the chord, or asks again with the token that has claimed it already;
--- 'held' when another has the claim, and nil when there is nothing to do.
+-- Who has the claim of a chord, after parts were counted: 'claimed' to whom completed it, or asks again with the token
+-- that has claimed it already; 'held' when another has the claim, and nil when there is nothing to do.
+local function chord_claimed(known, base, token, claim)
+  if not known.size or known.count < known.size then return nil end
+  if not known.holder then
+    redis.call('SET', base .. '.c', token, 'NX', 'EX', claim)
+    known.holder = token
+  end
+  return known.holder == token and 'claimed' or 'held'
+end
+
+-- Count a part. Gives what chord_claimed does.
 local function chord_part(base, id, score, part, token, ordered, life, group_life, claim)
   local known = chord_known(base, ordered)
   if known.holder == 'done' then return nil end
@@ -45,12 +55,33 @@ local function chord_part(base, id, score, part, token, ordered, life, group_lif
     end
   end
   chord_keep(known, base, life, group_life)
-  if not known.size or known.count < known.size then return nil end
-  if not known.holder then
-    redis.call('SET', base .. '.c', token, 'NX', 'EX', claim)
-    known.holder = token
+  return chord_claimed(known, base, token, claim)
+end
+
+-- Count many parts of one chord with three commands: words and parts in the order of `scores`, at most a thousand. Gives
+-- what chord_claimed does; whoever has the last of them is to ask again.
+local function chord_parts(base, ids, scores, parts, token, ordered, life, group_life, claim)
+  local known = chord_known(base, ordered)
+  if known.holder == 'done' or #ids == 0 then return nil end
+  local words, fresh, added, met = {}, {}, {}, {}
+  for i, id in ipairs(ids) do words[i] = id .. ':' .. scores[i] end
+  local there = redis.pcall('SMISMEMBER', base .. '.d', unpack(words))
+  for i, word in ipairs(words) do
+    -- Redis before 6.2 has no such command.
+    if not met[word] and (there.err and redis.call('SISMEMBER', base .. '.d', word) or there[i]) == 0 then
+      met[word] = true
+      fresh[#fresh + 1] = word
+      if ordered == '1' then added[#added + 1] = scores[i] end
+      added[#added + 1] = parts[i]
+    end
   end
-  return known.holder == token and 'claimed' or 'held'
+  if #fresh > 0 then
+    redis.call('SADD', base .. '.d', unpack(fresh))
+    local count = redis.call(ordered == '1' and 'ZADD' or 'RPUSH', base .. '.j', unpack(added))
+    known.count = ordered == '1' and known.count + count or count
+  end
+  chord_keep(known, base, life, group_life)
+  return chord_claimed(known, base, token, claim)
 end
 
 -- Whether the token is the claim, or may be it again: when it has ended and nobody else has taken it.

@@ -6,7 +6,9 @@
 --   how many only acknowledge and the tags of these, then for each other settlement
 --   verdict, tag, number of arguments of its consequences, consequences, arguments of its verdict.
 -- Before the others may be lists of those that acknowledge and have one result: 'stored', seconds or '', how many, and of
---   each tag, key, value.
+--   each tag, key, value. After these may be lists of those that are members of one chord besides: 'counted', seconds or
+--   '', how many, what begins the keys of results, key of the header's group, token, and of each tag, task id, value,
+--   score, part. The claim is the last one's.
 -- Consequences, in order: those of chords, n, n pairs (list, text), m, m pairs (channel, text), r, r results
 --   (key, seconds or '', value).
 -- Of chords, if there are any: 'chords'; 0, or 1, key and token of the chord that this closes; b, b pairs (key, size)
@@ -147,33 +149,61 @@ end
 remove('ZREM', index, ARGV, first, at - 1)
 remove('SREM', held, ARGV, first, at - 1)
 
-local function store_each(places, seconds)
-  for _, i in ipairs(places) do store(ARGV[i + 1], seconds, ARGV[i + 2]) end
+local function store_each(places, seconds, prefix)
+  for _, i in ipairs(places) do store(prefix .. ARGV[i + 1], seconds, ARGV[i + 2]) end
 end
 
--- Settle a list of results, from a place up to another.
-local function keep(from, to, seconds, position)
-  local ours, ended = {}, {}
-  for i = from, to, 3 do
+-- Which places of a list, from one up to another, are of settlements whose delivery is ours, whether it waits or runs.
+local function ours_of(from, to, width, position)
+  local ours, waits = {}, {}
+  for i = from, to, width do
     local tag = ARGV[i]
-    if redis.call('HEXISTS', unacked, tag) == 1 then
+    local waiting = redis.call('HEXISTS', unacked, tag) == 1
+    if waiting or redis.call('HEXISTS', started, tag) == 1 then
       ours[#ours + 1] = i
-      forgotten[#forgotten + 1] = tag
-    elseif redis.call('HEXISTS', started, tag) == 1 then
-      ours[#ours + 1] = i
-      ended[#ended + 1] = tag
+      waits[#waits + 1] = waiting
     else
-      refused[#refused + 1] = position + (i - from) / 3
+      refused[#refused + 1] = position + (i - from) / width
     end
   end
-  in_results(store_each, ours, seconds)
+  return ours, waits
+end
+
+-- Let go of what is ours, but of the last one where it has a claim.
+local function let_go(ours, waits, claimed)
+  local ended = {}
+  for number = 1, #ours - (claimed and 1 or 0) do
+    local gone = waits[number] and forgotten or ended
+    gone[#gone + 1] = ARGV[ours[number]]
+  end
   remove('HDEL', started, ended, 1, #ended)
 end
 
 while ARGV[at] == 'stored' do
   local count, from = tonumber(ARGV[at + 2]), at + 3
   at = from + 3 * count
-  keep(from, at - 1, ARGV[from - 2], position)
+  local ours, waits = ours_of(from, at - 1, 3, position)
+  in_results(store_each, ours, ARGV[from - 2], '')
+  let_go(ours, waits, false)
+  position = position + count
+end
+
+-- Store the results of members, and count them. Gives whether the last one has a claim, and whether it is its own.
+local function count_each(ours, seconds, prefix, base, token)
+  local ids, scores, parts = {}, {}, {}
+  for number, i in ipairs(ours) do ids[number], scores[number], parts[number] = ARGV[i + 1], ARGV[i + 3], ARGV[i + 4] end
+  store_each(ours, seconds, prefix)
+  return chord_parts(base, ids, scores, parts, token, ARGV[7], ARGV[8], ARGV[9], ARGV[10])
+end
+
+while ARGV[at] == 'counted' do
+  local count, from, token = tonumber(ARGV[at + 2]), at + 6, ARGV[at + 5]
+  local seconds, prefix, base = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
+  at = from + 5 * count
+  local ours, waits = ours_of(from, at - 1, 5, position)
+  local found = in_results(count_each, ours, seconds, prefix, base, token)
+  if found then claims[#claims + 1] = {position + (ours[#ours] - from) / 5, 0, found == 'claimed' and token or ''} end
+  let_go(ours, waits, found)
   position = position + count
 end
 
