@@ -25,11 +25,11 @@ from celery.exceptions import ChordError
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from celery.app.base import Celery
     from celery.backends.chords import Member
-    from celery.brokers.base import ChordPart, ChordStart, Publish, ResultWrite
+    from celery.brokers.base import ChordClaim, ChordPart, ChordStart, Publish, ResultWrite
     from celery.canvas.signature import Signature
 
 logger = get_logger(__name__)
@@ -202,6 +202,43 @@ def _links(signature: Mapping[str, Any]) -> list[Any]:
 def _id_of(signature: Mapping[str, Any]) -> str | None:
     found: str | None = (signature.get("options") or {}).get("task_id")
     return found
+
+
+def end(
+    app: Celery,
+    claim: ChordClaim,
+    body: Mapping[str, Any],
+    last: Finisher,
+    failure: ChordError | None = None,
+    settled: Callable[[Completion], Completion] = lambda completion: completion,
+) -> None:
+    """From a claim to a closed chord in place, blocking: for backends that store blockingly.
+
+    Args:
+        app: the application; its backend counts.
+        claim: void, it leads to nothing.
+        body: as it travels.
+        last: sends it.
+        failure: why the body cannot run; None: all members have finished.
+        settled: does a part of what comes of it elsewhere, and gives the rest.
+
+    Raises:
+        OperationalError: broker or store cannot be reached.
+    """
+    book = app.backend.chords
+    assert book is not None, "the backend counts"
+    group_id = claim.part.group_id
+    completion = complete(app, group_id, body, last) if failure is None else fail(app, body, failure, last)
+    if not book.hold(claim):
+        return
+    try:
+        apply(app, settled(completion))
+    except exceptions.OperationalError:
+        raise
+    except Exception as exc:
+        logger.exception("What comes of chord %s cannot be sent", group_id)
+        apply(app, settled(fail(app, body, ChordError(f"Callback error: {exc!r}"), last)))
+    book.close(claim)
 
 
 def apply(app: Celery, completion: Completion) -> None:

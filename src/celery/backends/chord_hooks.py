@@ -18,10 +18,8 @@ import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from celery import states
-from celery.backends.chords import Member
+from celery.backends.chords import Member, body_as_json, leaves, start_of
 from celery.brokers.base import ChordPart, ChordStart
 from celery.exceptions import ChordError
 from celery.utils.log import get_logger
@@ -70,10 +68,12 @@ class ChordHooks:
             kwargs: of `fallback_chord_unlock`.
         """
         self.ensure_chords_allowed()
-        if self.chords is None:
-            self.fallback_chord_unlock(self.app.GroupResult(*header_result_args), body, **kwargs)
+        group_id, results = header_result_args
+        book = self.chords
+        if book is None or not book.counts(body):
+            self.fallback_chord_unlock(self.app.GroupResult(group_id, results), body, **kwargs)
         else:
-            self.set_chord_size(header_result_args[0], _size(header_result_args[1]))
+            book.begin([start_of(book, group_id, _size(results), results, body)])
 
     def fallback_chord_unlock(
         self, header_result: Any, body: Any, countdown: float = 1, producer: Any = None, **kwargs: Any
@@ -117,14 +117,11 @@ class ChordHooks:
         if book is None or not request.group or not body:
             return
         payload = self.encode([1, request.id, state, self.encode_result(result, state)])
-        part = ChordPart(request.group, request.id, request.group_index, state, payload, msgspec.json.encode(body))
+        payload = payload.encode() if isinstance(payload, str) else payload
+        part = ChordPart(request.group, request.id, request.group_index, state, payload, body_as_json(body))
         for claim in book.add([part]):
-            if not claim.token:
-                continue
-            completion = self._chord_app("complete")(self.app, request.group, body, self._last(request))
-            if book.hold(claim):
-                self._chord_app("apply")(self.app, completion)
-                book.close(claim)
+            if claim.token:
+                self._chord_app("end")(self.app, claim, body, self._last(request))
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """How many members of the header have to finish."""
@@ -179,7 +176,7 @@ class ChordHooks:
 
     def header_is_complete(self, header_result: Any) -> bool:
         """Whether all members have finished, by their records: looks at some, and at more only when these have."""
-        ids = list(_leaves(header_result.results))
+        ids = list(leaves(header_result.results))
         return all(
             meta["status"] in states.READY_STATES
             for start in range(0, len(ids), _LOOK)
@@ -187,7 +184,7 @@ class ChordHooks:
         )
 
     def _join(self, header_result: Any) -> list[Member]:
-        ids = list(_leaves(header_result.results))
+        ids = list(leaves(header_result.results))
         found = {meta["task_id"]: meta for meta in self.get_many_meta(ids) if meta["status"] in states.READY_STATES}
         late = [task_id for task_id in ids if task_id not in found]
         if late:
@@ -265,14 +262,5 @@ class CountingHooks(ChordHooks):
             self.fallback_chord_unlock(header_result, body)
 
 
-def _leaves(results: Iterable[Any]) -> Iterator[str]:
-    """The ids whose records are the values of a header."""
-    for result in results:
-        if hasattr(result, "results"):
-            yield from _leaves(result.results)
-        else:
-            yield result.id
-
-
 def _size(results: Iterable[Any]) -> int:
-    return sum(1 for _ in _leaves(results))
+    return sum(1 for _ in leaves(results))

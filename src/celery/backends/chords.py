@@ -26,20 +26,21 @@ from __future__ import annotations
 import abc
 import datetime
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from celery import states
-from celery.brokers.base import ChordClaim, ChordPart
+from celery import exceptions, states
+from celery.brokers.base import ChordClaim, ChordPart, ChordStart
+from celery.wire import serializers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from celery.backends.base import Backend
-    from celery.brokers.base import ChordStart
 
 #: Seconds that one try of sending may take, and that all of them are waited for at most.
 _ONE_TRY = 5.0
 _LONGEST_HOLD = 50
+_JSON = frozenset({"application/json"})
 #: Of a retry policy: the pauses between tries.
 _PAUSES = (("start", 0.0), ("step", 0.2), ("max", 0.2))
 
@@ -55,6 +56,9 @@ class Member(NamedTuple):
 
 class ChordBook(abc.ABC):
     """What counts chords in one store. All verbs block, from any thread. All raise OperationalError."""
+
+    #: Its chords begin with the ids of their members, and their bodies (`start_of`).
+    keeps_members: ClassVar[bool] = False
 
     @abc.abstractmethod
     def begin(self, starts: Sequence[ChordStart]) -> None:
@@ -80,6 +84,10 @@ class ChordBook(abc.ABC):
     def extend(self, group_id: str) -> None:
         """One more member has been sent (`Task.add_to_chord`)."""
 
+    def counts(self, body: Mapping[str, Any]) -> bool:  # noqa: ARG002 - others may look at it
+        """Whether a chord with this body that is sent now is counted; else the hooks poll for it."""
+        return True
+
     # Rule 6. As they are here: for a store that ends with its producers.
 
     def open(self, group_id: str, body: bytes, lease: float) -> bool:  # noqa: ARG002 - nobody can outlive its producer
@@ -99,9 +107,10 @@ class ChordBook(abc.ABC):
         """All members have been sent."""
 
     def abandoned(self) -> list[ChordClaim]:
-        """Claims of chords whose producers have died; each of them is given once, and again when it has ended.
+        """Claims of chords that nobody looks after; each of them is given once, and again when it has ended.
 
-        The part of such a claim is nobody's: it has the body, and no task id.
+        Their parts have the body. Where one has a task id its chord is complete. Else it is nobody's part, and the
+        producer of the chord has died.
         """
         return []
 
@@ -143,6 +152,48 @@ def _sending(policy: Mapping[str, Any] | None) -> int:
     start, step, most = (float(policy.get(f"interval_{name}", default)) for name, default in _PAUSES)
     pauses = sum(min(start + step * retry, most) for retry in range(min(retries, _LONGEST_HOLD)))
     return min(math.ceil(_ONE_TRY * (retries + 1) + pauses), _LONGEST_HOLD)
+
+
+def start_of(book: ChordBook, group_id: str, size: int, results: Iterable[Any], body: Mapping[str, Any]) -> ChordStart:
+    """The begin of a chord.
+
+    Args:
+        book: counts it.
+        group_id: of the header.
+        size: of the header.
+        results: of the header's members.
+        body: signature.
+    """
+    if not book.keeps_members:
+        return ChordStart(group_id, size)
+    return ChordStart(group_id, size, list(leaves(results)), body_as_json(body))
+
+
+def body_as_json(body: Mapping[str, Any]) -> bytes | None:
+    """A body by which anybody can finish its chord; None where JSON cannot hold it.
+
+    What is written for tasks that travel by pickle may lose its types, too.
+    """
+    try:
+        return serializers.dumps(body, "json")[2]
+    except exceptions.EncodeError:
+        return None
+
+
+def body_from_json(body: bytes) -> Any:
+    """The other way."""
+    return serializers.loads(body, "application/json", "utf-8", _JSON)
+
+
+def leaves(results: Iterable[Any]) -> Iterator[str]:
+    """The ids whose records are the values of a header, in the order of their positions."""
+    for result in results:
+        if isinstance(result, str):
+            yield result
+        elif hasattr(result, "results"):
+            yield from leaves(result.results)
+        else:
+            yield result.id
 
 
 def orphan(group_id: str, body: bytes, token: str) -> ChordClaim:

@@ -162,6 +162,9 @@ class ChordStart(msgspec.Struct, frozen=True, array_like=True):
     group_id: str
     #: How many members have to finish.
     size: int
+    #: For a store that looks at their records too: their ids, and the body's signature as JSON.
+    members: list[str] = []
+    body: bytes | None = None
 
 
 class ChordPart(msgspec.Struct, frozen=True, array_like=True):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from celery import _state, exceptions
 from celery.app.outcome import Outbox
 from celery.backends.chord_producers import Sending
-from celery.brokers.base import ChordStart
+from celery.backends.chords import start_of
 from celery.canvas.algebra import CHAIN, GROUP, after_group, completions, ends_in_group, header_of, kind_of, size_known
 from celery.canvas.composed import Composed, as_signature, cloned, eldest
 from celery.canvas.groups import Placed, group, members_from
@@ -307,13 +307,16 @@ class _Beginning:
         self._body = body
         self._producer = producer
         self._polling = polling
+        book = app.backend.chords
+        #: What counts it; settled before anything is sent.
+        self._book = book if book is not None and book.counts(body) else None
         #: Members leave before all are known, or one by one.
         self._in_steps = members.lazy or producer is not None
         self._sending: Sending | None = None
 
     def watched(self) -> AbstractContextManager[Any]:
         """While the header is sent: workers fail the chord when its sender dies, and leaves others to wait."""
-        book = self._app.backend.chords
+        book = self._book
         if book is None or isinstance(self._producer, Outbox):
             return nullcontext()
         self._sending = Sending(book, self._group_id, self._body)
@@ -329,17 +332,18 @@ class _Beginning:
         if any(hasattr(result, "results") for result in members.results):
             # The body gets the values in the shape of the header.
             app.GroupResult(self._group_id, members.expected(app)).save(backend)
-        start = ChordStart(self._group_id, self._members.size)
         outbox = self._producer if isinstance(self._producer, Outbox) else None
-        if backend.chords is None:
+        if self._book is None:
             polling = self._polling if outbox is None else {**self._polling, "producer": outbox}
             backend.apply_chord((self._group_id, members.expected(app)), self._body, **polling)
-        elif outbox is not None:
+            return
+        start = start_of(self._book, self._group_id, members.size, members.results, self._body)
+        if outbox is not None:
             outbox.begin(start)
         else:
             if self._sending is not None and (self._in_steps or members.size > _ONE_STEP):
                 self._sending.start()
-            backend.chords.begin([start])
+            self._book.begin([start])
 
 
 def header_from(given: Any, app: Any) -> Any:

@@ -9,8 +9,9 @@ Rules
     3. A claim that another holds is asked for again every second, until that one has closed the chord or is gone.
     4. When the connection is lost, what is not over is given up as it was after the first step: when the message comes
        again, its part is added again, which is harmless, and gives the claim again.
-    5. A chord whose producer died while it was sending the header can never be complete: every few seconds each worker
-       asks for such, and the one that gets the claim fails the chord.
+    5. Every few seconds each worker asks for chords that nobody looks after. One whose producer died while it was
+       sending the header can never be complete: the worker that gets the claim fails it. One that is complete is
+       finished. Where the backend stores blockingly all of that happens on the thread.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import msgspec
 from celery import exceptions
 from celery.app import chords
 from celery.app.following import Losses, Place, losses_of, part_of
+from celery.backends.chords import body_from_json
 from celery.brokers.base import ChordClaim, Delivery, Settlement, Verdict
 from celery.utils.log import get_logger
 from celery.wire.envelope import Envelope
@@ -161,17 +163,24 @@ class Chording:
     async def watch(self) -> None:
         """Rule 5, until cancelled."""
         while True:
-            await asyncio.sleep(_LOOK_EVERY * random.uniform(0.5, 1.5))  # noqa: S311 - so that workers take turns
             book = self._book
             for claim in await self._insist(book.abandoned) if book is not None else ():
-                self._settle([await self._insist(self._give_up_orphan, claim)])
+                if self.app.backend.async_writer:
+                    self._settle([await self._insist(self._give_up_orphan, claim)])
+                else:
+                    await self._insist(self._end, claim)
+            await asyncio.sleep(_LOOK_EVERY * random.uniform(0.5, 1.5))  # noqa: S311 - so that workers take turns
 
     def _give_up_orphan(self, claim: ChordClaim) -> Settlement:
-        group_id, body = claim.part.group_id, msgspec.json.decode(claim.part.body or b"{}")
-        error = exceptions.ChordError(f"The sender of chord {group_id} died before all of its header was sent")
-        completion = self._told(chords.fail(self.app, body, error, chords.Finisher(group_id)))
+        body, last, error = _of_nobody(claim)
+        completion = self._told(chords.fail(self.app, body, error, last))
         nobody = Delivery(Envelope({}, b""), None, "", "", "")
         return Settlement(nobody, Verdict.ACK, closes=claim, **_effects(completion))
+
+    def _end(self, claim: ChordClaim) -> None:
+        body, last, error = _of_nobody(claim)
+        complete = claim.part.task_id != ""
+        chords.end(self.app, claim, body, last, None if complete else error, self._told)
 
     async def fail(self, settlement: Settlement, error: Exception) -> None:
         """What a second settlement wants to send cannot be sent: it fails its chord instead."""
@@ -188,7 +197,7 @@ class Chording:
         for arguments in completion.calls:
             if self.call is not None:
                 self.call(chords.call_errback, arguments)
-        return completion
+        return completion._replace(calls=())
 
     def _body_of(self, delivery: Delivery, claim: ChordClaim) -> tuple[Any, chords.Finisher]:
         headers = delivery.envelope.headers
@@ -259,6 +268,13 @@ class Chording:
         if self._thread is not None:
             self._thread.shutdown(wait=False)
             self._thread = None
+
+
+def _of_nobody(claim: ChordClaim) -> tuple[Any, chords.Finisher, exceptions.ChordError]:
+    """Of a claim that no message led to: the body, who sends it, and why it fails where members are missing."""
+    group_id, body = claim.part.group_id, body_from_json(claim.part.body or b"{}")
+    error = exceptions.ChordError(f"The sender of chord {group_id} died before all of its header was sent")
+    return body, chords.Finisher(claim.part.task_id or group_id), error
 
 
 def _beside(settlement: Settlement, **effects: Any) -> Settlement:

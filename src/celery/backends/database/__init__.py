@@ -1,12 +1,14 @@
 """Results in a relational database: `db+postgresql://`, `db+mysql://`, `db+sqlite:///` (wire.md 4.6).
 
 Storing is one statement (`upsert`); the condition that keeps a SUCCESS final is part of it, so that no two writers can
-pass it at once. The database has no way to tell of new rows: waiting polls.
+pass it at once. The database has no way to tell of new rows: waiting polls. Chords are counted in
+tables of their own (`celery.backends.database.chords`).
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery import exceptions, states
@@ -18,6 +20,7 @@ try:
     import sqlalchemy as sa
 
     from celery.backends.database import models, upsert
+    from celery.backends.database.chords import DatabaseBook
     from celery.backends.database.session import SessionManager
 except ImportError as error:
     raise require("SQLAlchemy", "sqlalchemy", "the database result backend") from error
@@ -78,11 +81,16 @@ class DatabaseBackend(BaseBackend):
             conf.database_table_names or {}, conf.database_table_schemas or {}
         )
         self.session_manager = SessionManager(conf.database_engine_callback)
-        self._prepared = False
+        self._prepared: set[sa.Table] = set()
         #: Statements by table and columns, made once: making one takes longer than the database does to execute it.
         self._upserts: dict[tuple[Any, ...], Any] = {}
         if conf.database_create_tables_at_setup:
             self._run(lambda _: None)
+
+    @cached_property
+    def chords(self) -> DatabaseBook:
+        """What counts chords here."""
+        return DatabaseBook(self)
 
     # -- storing
 
@@ -196,7 +204,8 @@ class DatabaseBackend(BaseBackend):
     # -- upkeep
 
     def cleanup(self) -> None:
-        """Delete rows older than `result_expires`."""
+        """Delete rows older than `result_expires`, and chords whose time is out."""
+        self.chords.delete_expired()
         if not self.expires:
             return
         limit = _utcnow() - timedelta(seconds=self.expires)
@@ -221,20 +230,28 @@ class DatabaseBackend(BaseBackend):
         """Execute in a transaction of its own; how many rows it concerned."""
         return self._run(lambda connection: connection.execute(statement).rowcount)
 
-    def _run(self, work: Callable[[sa.Connection], T]) -> T:
+    def _run(self, work: Callable[[sa.Connection], T], *others: sa.Table) -> T:
         """Call `work` in a transaction of its own, again when the database was away for a moment.
+
+        Args:
+            work: gets the connection.
+            others: what it needs instead of the tables of results; these are locked too, also where the engine's
+                transactions would be one statement long.
 
         Raises:
             OperationalError: it stayed away.
         """
+        tables = others or (self.task_table, self.group_table)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 engine = self.session_manager.get_engine(
                     self.dburi, short_lived_sessions=self.short_lived_sessions, **self.engine_options
                 )
-                if not self._prepared:
-                    self.session_manager.prepare(engine, self.task_table, self.group_table)
-                    self._prepared = True
+                if not self._prepared.issuperset(tables):
+                    self.session_manager.prepare(engine, *tables)
+                    self._prepared.update(tables)
+                if others and self.engine_options.get("isolation_level") == "AUTOCOMMIT":
+                    engine = engine.execution_options(isolation_level=engine.dialect.default_isolation_level)
                 with engine.begin() as connection:
                     return work(connection)
             except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
