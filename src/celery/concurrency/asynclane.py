@@ -73,9 +73,12 @@ class AsyncLane:
         self._connection.setblocking(False)
         lane = self
 
-        class Reader(asyncio.Protocol):
-            def data_received(self, data: bytes) -> None:
-                for kind, payload in lane._frames.feed(data):
+        class Reader(asyncio.BufferedProtocol):
+            def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - in asyncio's signature
+                return lane._frames.space()
+
+            def buffer_updated(self, nbytes: int) -> None:
+                for kind, payload in lane._frames.filled(nbytes):
                     if kind is ipc.Kind.RUN:
                         lane._begin(payload)
                     elif kind is ipc.Kind.STOP:

@@ -44,8 +44,6 @@ logger = get_logger(__name__)
 FLUSH = 0.001
 #: Exit status of a child whose worker has vanished.
 WORKER_GONE = 75
-#: Bytes read at once. Greater ones are mapped and unmapped by the allocator for each read.
-_READ = 1 << 16
 
 
 class SyncLane:
@@ -112,10 +110,10 @@ class SyncLane:
 
     def _read(self) -> bool:
         """Wait for a frame. False: the worker is gone."""
-        data = self._connection.recv(_READ)
-        if not data:
+        count = self._connection.recv_into(self._frames.space())
+        if not count:
             return False
-        for kind, payload in self._frames.feed(data):
+        for kind, payload in self._frames.filled(count):
             if kind is ipc.Kind.RUN:
                 self._pending.extend(payload)
                 self._received += len(payload)

@@ -39,7 +39,7 @@ _HOPELESS = 6
 START_TIMEOUT = 30.0
 
 
-class _Channel(Lane, asyncio.Protocol):
+class _Channel(Lane, asyncio.BufferedProtocol):
     """A lane and its socket."""
 
     transport: asyncio.Transport
@@ -56,8 +56,11 @@ class _Channel(Lane, asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.lost = False
 
-    def data_received(self, data: bytes) -> None:
-        for kind, payload in self._frames.feed(data):
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - in asyncio's signature
+        return self._frames.space()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        for kind, payload in self._frames.filled(nbytes):
             self.child.pool._arrived(self, kind, payload)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - in asyncio's signature
@@ -67,7 +70,7 @@ class _Channel(Lane, asyncio.Protocol):
 
     def hand(self, batch: Sequence[Held]) -> None:
         """Send jobs to the child."""
-        self.transport.write(ipc.run_frame([held.job for held in batch]))
+        self.transport.writelines(ipc.run_frame([held.job for held in batch]))
 
 
 class Child:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
@@ -17,6 +18,8 @@ from celery.wire.envelope import Envelope
 from celery.wire.label import Label
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery.wire.envelope import Headers
 
 #: How many times a message was handed to a worker that did not settle it.
@@ -215,12 +218,29 @@ def failures(count: Any) -> int:
     return count if type(count) is int and count > 0 else 0
 
 
+@cache
+def _decoder() -> Callable[[memoryview, None, bool], bytes] | None:
+    """pybase64's (the extra `speed`): an eighth of the time of msgspec's. Looked for by who meets a long body."""
+    try:
+        from pybase64 import b64decode
+    except ImportError:
+        return None
+    return b64decode
+
+
+def _strictly(text: memoryview) -> bytes:
+    """What base64 stands for. Raises ValueError: it has line breaks, escapes, no padding, or is none."""
+    if len(text) >= _LONG and (decode := _decoder()):
+        return decode(text, None, True)
+    # In a quarter of binascii's time, and two thirds of a JSON parser's, which looks for the end first.
+    return msgspec.convert(str(text, "ascii"), bytes)
+
+
 def _body(body: msgspec.Raw | str, *, in_base64: bool) -> bytes:
     if in_base64 and not isinstance(body, str) and (inside := memoryview(body))[0] == _QUOTE:
         try:
-            # In a quarter of binascii's time, and two thirds of a JSON parser's, which looks for the end first.
-            return msgspec.convert(str(inside[1:-1], "ascii"), bytes)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            return _strictly(inside[1:-1])
+        except ValueError:
             pass  # escapes, line breaks, no padding: the standard library has the last word
     if not isinstance(body, str):
         body = _read_str(body)

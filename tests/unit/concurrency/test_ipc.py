@@ -26,8 +26,11 @@ OUTCOME = Outcome(
     summary="ValueError()",
     traceback="Traceback",
 )
+LARGE = Job(8, b"x" * 100_000, None, limits=(1.5, None))
+SMALL = Job(9, b"x" * 1_000, None)
 FRAMES = {
-    ipc.run_frame([JOB, JOB]): (ipc.Kind.RUN, [JOB, JOB]),
+    b"".join(ipc.run_frame([JOB, JOB])): (ipc.Kind.RUN, [JOB, JOB]),
+    b"".join(ipc.run_frame([LARGE])): (ipc.Kind.RUN, [LARGE]),
     ipc.outcomes_frame([(1, OUTCOME)]): (ipc.Kind.OUTCOMES, [(1, OUTCOME)]),
     ipc.frame(ipc.Kind.RETURNED, [1, 2]): (ipc.Kind.RETURNED, [1, 2]),
     ipc.frame(ipc.Kind.RETIRED, "made 3 attempts"): (ipc.Kind.RETIRED, "made 3 attempts"),
@@ -36,18 +39,45 @@ FRAMES = {
 }
 
 
+def read(reader, data):
+    """What a reader finds in data, which it is given as it has space."""
+    found = []
+    while data:
+        with reader.space() as space:
+            count = min(len(space), len(data))
+            space[:count] = data[:count]
+        data = data[count:]
+        found += reader.filled(count)
+    return found
+
+
 @given(st.lists(st.sampled_from(list(FRAMES)), max_size=8), st.data())
 def test_frames_are_found_in_any_pieces(frames, data):
     stream = b"".join(frames)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
     reader, found = ipc.Frames(), []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        found += reader.feed(stream[start:end])
+        found += read(reader, stream[start:end])
     assert found == [FRAMES[frame] for frame in frames]
+
+
+def test_jobs_keep_their_order_and_long_texts_are_not_copied_into_a_frame():
+    jobs = [SMALL, LARGE, LARGE, JOB, SMALL, LARGE]
+    pieces = ipc.run_frame(jobs)
+    assert sum(piece is LARGE.message for piece in pieces) == 3
+    assert [job for _, payload in read(ipc.Frames(), b"".join(pieces)) for job in payload] == jobs
+
+
+def test_a_buffer_that_a_huge_frame_needed_is_given_up():
+    reader = ipc.Frames()
+    huge = Job(1, b"x" * 5_000_000, None)
+    assert read(reader, b"".join(ipc.run_frame([huge]))) == [(ipc.Kind.RUN, [huge])]
+    assert len(reader.space()) < 100_000
+    assert read(reader, b"".join(ipc.run_frame([SMALL]))) == [(ipc.Kind.RUN, [SMALL])]
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), 1 + 2j])
 def test_a_header_of_a_foreign_type_travels_as_its_repr(value):
-    frame = ipc.run_frame([Job(1, Envelope({"odd": value}, b""), {})])
-    ((_, (job,)),) = ipc.Frames().feed(frame)
+    [frame] = ipc.run_frame([Job(1, Envelope({"odd": value}, b""), {})])
+    ((_, (job,)),) = read(ipc.Frames(), frame)
     assert job.message.headers["odd"] in ([1, 2], repr(value))

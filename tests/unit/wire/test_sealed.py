@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -83,10 +85,25 @@ def test_only_who_asks_for_the_body_finds_that_it_is_damaged():
         assert envelope.body
 
 
+@pytest.mark.parametrize("size", [256, 30_000])
 @pytest.mark.parametrize("encode", [base64.encodebytes, lambda body: base64.b64encode(body) + b"\n"])
-def test_base64_may_have_line_breaks(encode):
-    body = bytes(range(256))
+def test_base64_may_have_line_breaks(encode, size):
+    body = bytes(number % 256 for number in range(size))
     assert open_text(text(body, encode=encode)).envelope.body == body
+
+
+WITHOUT_PYBASE64 = """
+import sys
+sys.modules["pybase64"] = None
+from celery.wire.sealed import open_text
+print(open_text(sys.stdin.buffer.read()).envelope.body.decode())
+"""
+
+
+def test_a_long_body_is_the_same_where_nothing_speeds_base64_up():
+    command = [sys.executable, "-c", WITHOUT_PYBASE64]
+    ended = subprocess.run(command, input=text(LONG), capture_output=True, timeout=30, check=True)
+    assert ended.stdout.strip() == open_text(text(LONG)).envelope.body == LONG
 
 
 def test_a_body_without_encoding_is_text():
