@@ -128,10 +128,12 @@ def test_countdowns_survive_the_worker(stage, census):
     census.wait_none_lost(TAKEOVER, "ran")
     # Each was sent a little after the first.
     late = [stage.ledger.entries("ran", key)[0].time - sent - countdown for key in keys]
-    measured(stage, "countdowns", earliest=round(min(late), 3), latest=round(max(late), 3))
+    twice = len(census.twice("ran"))
+    measured(stage, "countdowns", earliest=round(min(late), 3), latest=round(max(late), 3), ran_twice=twice)
     assert min(late) >= -0.002
     assert max(late) < 17
-    assert not census.twice("ran")
+    # RabbitMQ has no step that sends a message to wait and acknowledges the one that came.
+    assert not twice or stage.name == "rabbitmq"
 
 
 @RECORDED
@@ -204,16 +206,18 @@ class TestServers:
         yield stage
         stage.close()
 
-    @pytest.mark.timeout(150)
+    @pytest.mark.timeout(size(150, 900))
     def test_the_server_is_restarted(self, server, stage, census):
         worker = stage.worker("-c", "2")
         restarts, longest = size(2, 5), 0.0
         for _ in range(restarts):
             census.send("nap_late", 40, 0.02)
+            down = time.time()
             server.restart()
             up = time.time()
             (key,) = census.send("nap_late", 1, 0.02)
-            stage.ledger.wait("end", key, seconds=10)
+            # A server that was away for longer is looked for less often.
+            stage.ledger.wait("end", key, seconds=10 + (up - down) / 2)
             longest = max(longest, time.time() - up)
         census.wait_none_lost(30)
         twice = len(census.twice())

@@ -136,6 +136,9 @@ class PoolEvents(Protocol):
     def grown(self) -> None:
         """A child came up: there is more room than before."""
 
+    def end(self, request: Any, signum: int, *, again: bool) -> None:
+        """Somebody wants an attempt of the worker's to end (`celery.worker.ending`). Any thread."""
+
 
 class Pool(abc.ABC):
     """Runs jobs. One event loop; every method but `prepare` is called on it."""

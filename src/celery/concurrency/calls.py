@@ -24,7 +24,7 @@ from celery.wire.envelope import Envelope
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from celery.concurrency.base import Lost, Pool
+    from celery.concurrency.base import Lost, Pool, PoolEvents
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,11 @@ class CallPool(BasePool):
     @property
     def num_processes(self) -> int:
         return self._pool.concurrency
+
+    @property
+    def events(self) -> PoolEvents:
+        """Whom the pool tells."""
+        return self._pool.events
 
     def apply_async(
         self,

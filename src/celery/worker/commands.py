@@ -5,7 +5,6 @@ They run on the worker's side thread. What changes something on the event loop i
 
 from __future__ import annotations
 
-import asyncio
 import resource
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +19,11 @@ from celery.utils.log import get_logger
 from celery.utils.serialization import jsonify, strtobool
 from celery.worker import state as worker_state
 from celery.worker.panel import ControlState, control_command, inspect_command
-from celery.worker.strategy import Action, Decision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from celery.brokers.topology import Exchange, Queue
-    from celery.worker.request import Request
-    from celery.worker.worker import WorkController
 
 logger = get_logger(__name__)
 
@@ -39,9 +35,6 @@ NOT_RUNNING = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.R
 
 #: The priority that timers of ETA tasks have in Celery.
 SCHEDULED_PRIORITY = 6
-
-#: Seconds between two tries to take back, or to signal, a task that is on its way into a process.
-_RETRY_PAUSE = 0.02
 
 Answer = dict[str, Any]
 
@@ -219,7 +212,7 @@ def revoke(state: ControlState, task_id: Any, terminate: bool = False, signal: A
         worker_state.revoked.add(each)
     here = [request for request in worker_state.requests.values() if request.id in ids]
     for request in here:
-        state.call_soon(_prevent, state.worker, request, signum)
+        state.worker.consumer.ending.end(request, signum)
     running = {request.id for request in here if request.started_at is not None}
     for each in ids:
         worker_state.scheduled_requests.discard(each)
@@ -238,37 +231,6 @@ def revoke(state: ControlState, task_id: Any, terminate: bool = False, signal: A
 def terminate(state: ControlState, signal: Any, task_id: Any, **_: Any) -> Answer:
     """Terminate task by task id (or list of ids)."""
     return revoke(state, task_id, terminate=True, signal=signal)
-
-
-def _prevent(worker: WorkController, request: Request, signum: int | None) -> None:
-    """On the loop: see to it that a task in the pool does not run, or, with a signal, does so no longer."""
-    worker.spawn(_until_prevented(worker, request, signum))
-
-
-async def _until_prevented(worker: WorkController, request: Request, signum: int | None) -> None:
-    """A task that is on its way into a process can be neither taken back nor signalled for a moment: try again."""
-    number = request.job.number
-    while worker.requests.get(number) is request and request.job.aftermath is None:
-        if worker.pool.withdraw(number):
-            _drop(worker, request)
-            return
-        if signum is None and request.started_at is not None:
-            return
-        if signum is not None and worker.pool.kill(number, signum):
-            return
-        await asyncio.sleep(_RETRY_PAUSE)
-
-
-def _drop(worker: WorkController, request: Request) -> None:
-    """Settle what was taken back from the pool as if it had been revoked before it came."""
-    consumer = worker.consumer
-    del consumer.requests[request.job.number]
-    error = exceptions.TaskRevokedError("revoked")
-    consumer._drop(
-        request.delivery, Decision(Action.DROP, request.headers, request.task, error=error, reason="revoked")
-    )
-    consumer._take_more()
-    worker.on_progress()
 
 
 def _mark_revoked(state: ControlState, ids: Iterable[str]) -> None:

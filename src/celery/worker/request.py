@@ -42,6 +42,7 @@ from celery.app.following import Place, part_of
 from celery.app.outcome import Disposition, Outcome
 from celery.brokers.base import Delivery, ResultWrite, Settlement, Verdict
 from celery.concurrency.base import Handling, Job, job_of
+from celery.platforms import signals
 from celery.utils.log import get_logger
 from celery.worker.chording import Chording
 from celery.worker.facts import RequestFacts
@@ -167,6 +168,21 @@ class Request(RequestFacts):
                 f"{self.humaninfo()} is settled by the worker, as its task brings no class of requests (Task.Request)"
             )
         return self.on_acknowledge
+
+    # -- ending it, from any thread
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Have the attempt end now, and the task as REVOKED.
+
+        Args:
+            pool: the consumer's.
+            signal: name or number, for the process that runs it: SIGTERM. No process dies for what has not begun.
+        """
+        pool.events.end(self, signals.signum(signal or "TERM"), again=False)
+
+    def cancel(self, pool: Any, signal: Any = None) -> None:
+        """Have the attempt end now, at RETRY, and the task run again if its message is still the broker's."""
+        pool.events.end(self, signals.signum(signal or "TERM"), again=True)
 
     # -- hooks, for subclasses; called on the side thread
 

@@ -430,6 +430,9 @@ class _Events:
     def grown(self) -> None:
         self._worker.consumer.grown()
 
+    def end(self, request: Any, signum: int, *, again: bool) -> None:
+        self._worker.consumer.ending.end(request, signum, again=again)
+
 
 def _concurrency(wanted: int | str | None) -> int:
     """SET-204."""

@@ -34,6 +34,7 @@ from celery.worker import request as requests
 from celery.worker.consumer.behind import Behind
 from celery.worker.consumer.orphans import Orphans
 from celery.worker.consumer.suspects import moment_apart
+from celery.worker.ending import Ending
 from celery.worker.handover import Handover
 from celery.worker.request import Request, Settler, record_of
 from celery.worker.strategy import Action, Decision, Strategy
@@ -87,6 +88,7 @@ class Consumer:
         self.handover = Handover(self)
         self.settler.chords.call = self.handover.pool.apply_async
         self.watching = Watching(worker, partial(self.handover.pool.on_loop, self._acknowledge))
+        self.ending = Ending(self)
         self._orphans = Orphans()
         #: When the connection that was lost last is made good, in unix seconds.
         self._recovered = 0.0
@@ -193,7 +195,7 @@ class Consumer:
         for number, request in list(self.requests.items()):
             if self.pool.withdraw(number):
                 del self.requests[number]
-            elif not request.settled_start:
+            elif not request.settled_start and not self.ending.disconnected(request):
                 self._orphans.add_running(request)
         running = {id(request.delivery): request for request in self.requests.values()}
         for settlement in self.settler.take_unsettled():
@@ -521,6 +523,8 @@ class Consumer:
             error: tuple[str, list[Any]] = ("TimeLimitExceeded", [loss.limit])
             requeue = request.requeues_timeout
         elif loss.reason == "terminated":
+            if self.ending.lost(request):
+                return
             error, requeue = ("TaskRevokedError", ["terminated"]), False
         else:
             logger.error("Task %s[%s]: its process died: %s", request.name, request.id, loss.detail)

@@ -1,0 +1,119 @@
+"""Attempts that end before their time, on somebody's word (API-042, CTL-029, ROUTE-053).
+
+Rules
+    1. What no process has begun is taken out of the pool, and no process dies for it. In between, on its way into a
+       process, it can be neither taken back nor killed: it is tried again until one of both works.
+    2. What is *revoked* ends as REVOKED. What is *cancelled* is to run again: once its process is dead, its message
+       goes back to its queue, and its state is RETRY until then. Has the broker let go of the message before, nothing
+       follows: it stays at RETRY, as after a cold shutdown.
+    3. Where `worker_cancel_long_running_tasks_on_connection_loss` is on, what runs and is acknowledged late is
+       cancelled when the connection goes: the broker delivers it again, to whoever is there. By default it goes on,
+       and its message finds it again (`celery.worker.consumer.orphans`).
+    4. In the solo pool only the worker itself could be killed: there nothing is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from celery import exceptions, states
+from celery.brokers.base import Settlement, Verdict
+from celery.platforms import signals
+from celery.utils.log import get_logger
+from celery.worker.request import record_of
+from celery.worker.strategy import Action, Decision
+
+if TYPE_CHECKING:
+    from celery.worker.consumer.consumer import Consumer
+    from celery.worker.request import Request
+
+logger = get_logger(__name__)
+
+#: Seconds between two tries (rule 1).
+_RETRY_PAUSE = 0.02
+#: Celery's words.
+_CANCELLED = "cancelled by Celery"
+
+
+class Ending:
+    """Ends attempts of one consumer."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        #: Cancelled: their processes have a signal, and are not dead yet.
+        self._dying: set[int] = set()
+
+    def end(self, request: Request, signum: int | None, *, again: bool = False) -> None:
+        """End an attempt. Any thread.
+
+        Args:
+            request: in the pool; nothing happens to one that is over.
+            signum: for the process that runs it; None: what runs goes on.
+            again: it is cancelled, else revoked.
+        """
+        self._consumer.handover.pool.on_loop(self._consumer.worker.spawn, self._end(request, signum, again))
+
+    async def _end(self, request: Request, signum: int | None, again: bool) -> None:
+        pool, number = self._consumer.pool, request.job.number
+        try:
+            while self._consumer.requests.get(number) is request and request.job.aftermath is None:
+                if number in self._dying:
+                    pass
+                elif pool.withdraw(number):
+                    self._give_back(request) if again else self._drop(request)
+                elif signum is None and request.started_at is not None:
+                    return
+                elif signum is not None and pool.kill(number, signum) and again:
+                    self._dying.add(number)
+                await asyncio.sleep(_RETRY_PAUSE)
+        finally:
+            self._dying.discard(number)
+
+    def lost(self, request: Request) -> bool:
+        """Its process is dead of a signal: True if the attempt was cancelled, and is given back."""
+        cancelled = request.job.number in self._dying
+        if cancelled:
+            self._give_back(request)
+        return cancelled
+
+    def disconnected(self, request: Request) -> bool:
+        """The connection is gone while an attempt runs whose message comes again: True if the attempt is not to go on
+        (rule 3).
+        """
+        consumer = self._consumer
+        wanted = consumer.app.conf.worker_cancel_long_running_tasks_on_connection_loss and request.acks_late
+        if not wanted or consumer.pool.runs_here or not consumer.pool.kill(request.job.number, signals.signum("TERM")):
+            return False
+        logger.warning("Task %s[%s] is %s: the connection is lost", request.name, request.id, _CANCELLED)
+        del consumer.requests[request.job.number]
+        if results := self._retry_record(request):
+            request.delivery.receipt = None  # it is the old connection's: only the record is left to store
+            consumer.settler.settlement(request.delivery, Verdict.ACK, results=results, after_start=True)
+        return True
+
+    def _drop(self, request: Request) -> None:
+        """Settle what was taken back from the pool as if it had been revoked before it came."""
+        consumer = self._consumer
+        del consumer.requests[request.job.number]
+        error = exceptions.TaskRevokedError("revoked")
+        decision = Decision(Action.DROP, request.headers, request.task, error=error, reason="revoked")
+        consumer._drop(request.delivery, decision)
+        consumer._take_more()
+        consumer.worker.on_progress()
+
+    def _give_back(self, request: Request) -> None:
+        consumer = self._consumer
+        del consumer.requests[request.job.number]
+        verdict = Verdict.ACK if request.settled_start else Verdict.RETURN
+        results = self._retry_record(request)
+        settlement = Settlement(request.delivery, verdict, results=results, after_start=request.settled_start)
+        consumer.settler.add([settlement])
+        consumer._take_more()
+        consumer.worker.on_progress()
+
+    def _retry_record(self, request: Request) -> Any:
+        app = self._consumer.app
+        if request.ignores_result or not app.backend.async_writer:
+            return ()
+        return record_of(app, request.context(), states.RETRY, exceptions.Retry(_CANCELLED))
