@@ -9,8 +9,8 @@ overdue, and there is one to expect at least every `_LOOK_AGAIN` seconds.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
 import threading
 import time
 from collections import deque
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from celery import exceptions, states
 from celery.backends.asynchronous import Meta, Watcher
 from celery.brokers.redis import resp
-from celery.brokers.redis.blocking import Connection
+from celery.brokers.redis.blocking import Connection, usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -96,10 +96,12 @@ class RedisWatcher(Watcher):
         give_up: float | None = None
         while True:
             try:
+                self._ask()
+                left = max(deadline - time.monotonic(), 0.0)
+                woken = self._wait(left)
                 found = self._collect()
-                left = deadline - time.monotonic()
-                if found or left <= 0 or self._was_woken(left):
-                    return found or self._collect()
+                if found or woken or not left:
+                    return found
             except exceptions.OperationalError:
                 now = time.monotonic()
                 give_up = now + self._patience if give_up is None else give_up
@@ -108,7 +110,7 @@ class RedisWatcher(Watcher):
                 self._start_over()
                 if now >= deadline:
                     return []
-                select.select((self._woken,), (), (), min(0.2, deadline - now))
+                usable((self._woken,), min(0.2, deadline - now))
 
     def wake(self) -> None:
         """Make `drain` return."""
@@ -129,13 +131,23 @@ class RedisWatcher(Watcher):
         os.close(self._woken)
         os.close(self._waker)
 
+    def _wait(self, left: float) -> bool:
+        """Wait for data or `wake`, or until an overdue answer has to be missed; whether it was `wake`."""
+        connected = self._connection.connected
+        sources = (self._woken, self._connection.fileno()) if connected else (self._woken,)
+        ready = usable(sources, min(left, _ANSWER))
+        if self._woken not in ready:
+            return False
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, 4096)
+        return True
+
     def _collect(self) -> list[Meta]:
-        """Ask for what is new among the watched, and read what is here."""
-        self._ask()
+        """Read what is here."""
         found: list[Meta] = []
         if not self._connection.connected:
             return found
-        while (reply := self._connection.poll(0.0)) is not resp.NOTHING:
+        for reply in self._connection.arrived():
             if isinstance(reply, resp.PushNotification):
                 self._heard(reply, found)
             else:
@@ -160,6 +172,8 @@ class RedisWatcher(Watcher):
         with self._lock:
             if self._watched and now - self._looked >= _LOOK_AGAIN:
                 self._fresh |= self._watched
+            if not self._fresh and not self._stale:
+                return
             fresh, self._fresh = sorted(self._fresh), set()
             stale, self._stale = sorted(self._stale & self._subscribed), set()
         new = [key for key in fresh if key not in self._subscribed]
@@ -186,17 +200,6 @@ class RedisWatcher(Watcher):
         self._subscribed.clear()
         with self._lock:
             self._fresh |= self._watched
-
-    def _was_woken(self, left: float) -> bool:
-        """Wait for data or `wake`, or until an overdue answer has to be missed; whether it was `wake`."""
-        sources = [self._woken]
-        if self._connection.connected:
-            sources.append(self._connection.fileno())
-        select.select(sources, (), (), min(left, _ANSWER))
-        try:
-            return bool(os.read(self._woken, 4096))
-        except BlockingIOError:
-            return False
 
 
 def _parts(keys: list[bytes]) -> list[list[bytes]]:

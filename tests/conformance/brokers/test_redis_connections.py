@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ import pytest
 
 from celery import exceptions
 from celery.brokers.base import Publish, Settlement, Verdict
-from celery.brokers.redis import Receiver, Sender
+from celery.brokers.redis import Receiver, Sender, address, resp
+from celery.brokers.redis.blocking import Connection, usable
 from celery.brokers.topology import Exchange, Queue
 from celery.wire.envelope import Envelope
 
@@ -68,7 +70,9 @@ def certificate(tmp_path):
     return tmp_path
 
 
-def test_tls_is_checked_against_the_given_authority(private_redis, certificate):
+@pytest.fixture
+def encrypted(private_redis, certificate):
+    """The URL of a server that speaks TLS."""
     port = private_servers.free_port()
     private_redis(
         **{
@@ -79,11 +83,46 @@ def test_tls_is_checked_against_the_given_authority(private_redis, certificate):
             "tls-auth-clients": "no",
         }
     )
-    url = f"rediss://127.0.0.1:{port}/1"
-    asyncio.run(there_and_back(f"{url}?ssl_ca_certs={certificate}/cert.pem", {}))
-    asyncio.run(there_and_back(url, {"ssl": {"ssl_cert_reqs": "none"}}))
+    return f"rediss://127.0.0.1:{port}/1"
+
+
+def test_tls_is_checked_against_the_given_authority(encrypted, certificate):
+    asyncio.run(there_and_back(f"{encrypted}?ssl_ca_certs={certificate}/cert.pem", {}))
+    asyncio.run(there_and_back(encrypted, {"ssl": {"ssl_cert_reqs": "none"}}))
     with pytest.raises(exceptions.OperationalError):
-        send(url, {})
+        send(encrypted, {})
+
+
+#: More than any socket buffers.
+LARGE = b"x" * (24 << 20)
+
+
+def store_large(url, options):
+    """Store and read what no socket takes in one piece, and wait for nothing until the time is up."""
+    with contextlib.closing(Connection(address.read(url, options))) as connection:
+        assert connection.call("SET", "large", LARGE) == b"OK"
+        assert connection.call("GET", "large") == LARGE
+        began = time.monotonic()
+        connection.send([("BLPOP", "nothing", 1)])
+        assert connection.poll(0.2) is resp.NOTHING
+        assert time.monotonic() - began >= 0.2
+        assert connection.read() is None
+        connection.send([("DEL", "large"), ("PING",)])
+        assert connection.read() == 1
+        while not (found := connection.arrived()):
+            assert usable([connection.fileno()], 5)
+        assert found == [b"PONG"]
+
+
+@pytest.mark.parametrize("polls", [True, False], ids=["poll", "select"])
+def test_what_no_socket_takes_in_one_piece_is_sent_and_read_whole(private_redis, monkeypatch, polls):
+    if not polls:  # eventlet takes it away
+        monkeypatch.delattr(select, "poll")
+    store_large(private_redis().url, {})
+
+
+def test_what_no_socket_takes_in_one_piece_goes_through_tls(encrypted):
+    store_large(encrypted, {"ssl": {"ssl_cert_reqs": "none"}})
 
 
 def test_sentinels_name_the_master(private_redis, tmp_path):

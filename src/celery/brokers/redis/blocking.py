@@ -5,6 +5,9 @@ one thread at a time and to the process that opened it: after a fork the child m
 
 A dead connection is noticed before it is used where possible: a server that went away leaves an end-of-file in the
 socket, which costs one system call to see, and after `health_check_interval` of silence a PING goes first.
+
+The socket itself never waits; `usable` does. A time-out of the socket's own would cost a system call before each
+operation, and one whenever it changes.
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ class Connection:
     def __init__(self, address: Address, *, pushes: bool = False) -> None:
         self._address = address
         self._pushes = pushes
+        self._encrypted = address.tls is not None
+        #: What the socket raises instead of waiting.
+        self._blocked: tuple[type[OSError], ...] = (BlockingIOError,)
         self._socket: socket.socket | None = None
         self._reader: Any = None
         self._used = 0.0
@@ -81,12 +87,11 @@ class Connection:
 
     def send(self, commands: Iterable[Command], *, timeout: float | None = None) -> None:
         """Write commands and wait for nothing; `read` gives their replies."""
-        connected = self._ready(timeout)
+        connected = self._ready()
         try:
-            connected.sendall(b"".join(map(resp.pack, commands)))
+            self._write(connected, b"".join(map(resp.pack, commands)), self._bound(timeout))
         except OSError as error:
             self._fail(error)
-        self._used = time.monotonic()
 
     def read(self, timeout: float | None = None) -> Any:
         """The next reply, error or push, as a value.
@@ -94,43 +99,35 @@ class Connection:
         Raises:
             OperationalError: the connection failed, or `timeout` (default: the address's) went by.
         """
-        reply = self.poll(self._address.timeout if timeout is None else timeout)
+        reply = self.poll(self._bound(timeout))
         if reply is resp.NOTHING:
-            self._fail(f"no reply within {self._address.timeout if timeout is None else timeout:g} s")
+            self._fail(f"no reply within {self._bound(timeout):g} s")
         return reply
 
     def poll(self, timeout: float) -> Any:
         """Like `read`, but gives resp.NOTHING when the time is up, and the connection stays good."""
-        if self._socket is None:
-            raise resp.lost(self._address, "the connection was closed")
         deadline = time.monotonic() + timeout
-        remaining = timeout
-        try:
-            while (reply := self._reader.gets()) is resp.NOTHING:
-                if remaining <= 0 and not self._readable():
+        # A reply is seldom here already, so it is waited for before it is asked for. TLS may have read it long ago.
+        early = self._encrypted or timeout <= 0
+        while (reply := self._next()) is resp.NOTHING:
+            if not (early and self._feed()):
+                left = deadline - time.monotonic()
+                if left <= 0 or not usable((self.fileno(),), left):
                     return resp.NOTHING
-                self._bound(self._socket, remaining)
-                try:
-                    data = self._socket.recv(_CHUNK)
-                except TimeoutError:
-                    return resp.NOTHING
-                if not data:
-                    self._fail("the server closed the connection")
-                self._reader.feed(data)
-                remaining = deadline - time.monotonic()
-        except (OSError, resp.ProtocolError) as error:
-            self._fail(error)
-        self._used = time.monotonic()
+                early = True
         return reply
 
-    def _readable(self) -> bool:
-        """Whether something can be read now. Asking takes a hundredth of the shortest read with a time-out."""
-        assert self._socket is not None
-        pending = getattr(self._socket, "pending", None)  # of TLS: read from the network, not yet by us
-        return bool(pending is not None and pending()) or bool(select.select((self._socket,), (), (), 0)[0])
+    def arrived(self) -> list[Any]:
+        """All replies, errors and pushes that are here, without waiting."""
+        while self._feed() == _CHUNK or (self._encrypted and self._socket.pending()):  # type: ignore[union-attr]  # of TLS
+            continue
+        found = []
+        while (reply := self._next()) is not resp.NOTHING:
+            found.append(reply)
+        return found
 
     def fileno(self) -> int:
-        """The socket's descriptor, for select; -1 without a connection."""
+        """The socket's descriptor, for `usable`; -1 without a connection."""
         return -1 if self._socket is None else self._socket.fileno()
 
     def close(self) -> None:
@@ -140,46 +137,82 @@ class Connection:
                 self._socket.close()
             self._socket = self._reader = None
 
-    def _ready(self, timeout: float | None) -> socket.socket:
-        """The socket, connected and with the bound of this call set."""
+    def _next(self) -> Any:
+        """The next reply that was fed to the parser, or NOTHING."""
+        if self._socket is None:
+            raise resp.lost(self._address, "the connection was closed")
+        try:
+            return self._reader.gets()
+        except resp.ProtocolError as error:
+            self._fail(error)
+
+    def _feed(self) -> int:
+        """Give the parser what is here, a chunk at most; how many bytes."""
+        if self._socket is None:
+            raise resp.lost(self._address, "the connection was closed")
+        try:
+            data = self._socket.recv(_CHUNK)
+        except self._blocked:
+            return 0
+        except OSError as error:
+            self._fail(error)
+        if not data:
+            self._fail("the server closed the connection")
+        self._reader.feed(data)
+        self._used = time.monotonic()
+        return len(data)
+
+    def _write(self, connected: socket.socket, data: bytes, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[connected.send(rest) :]
+            except self._blocked as error:
+                left = deadline - time.monotonic()
+                if left <= 0 or not usable((), left, (connected.fileno(),)):
+                    raise TimeoutError("timed out") from error
+        self._used = time.monotonic()
+
+    def _bound(self, timeout: float | None) -> float:
+        return self._address.timeout if timeout is None else timeout
+
+    def _ready(self) -> socket.socket:
+        """The socket, connected."""
         if self._socket is not None and not self._alive():
             self.close()
         if self._socket is None:
             self._connect()
         assert self._socket is not None
-        self._bound(self._socket, self._address.timeout if timeout is None else timeout)
         return self._socket
-
-    @staticmethod
-    def _bound(connected: socket.socket, seconds: float) -> None:
-        """Set the time-out of the next operation, if it is another one: setting it costs a system call."""
-        seconds = max(seconds, 0.001)
-        if connected.gettimeout() != seconds:
-            connected.settimeout(seconds)
 
     def _alive(self) -> bool:
         """Whether the idle connection can be used: nothing to read, and an answer if it was silent for long."""
         assert self._socket is not None
         if self._pushes:
             return True  # what waits in the socket may be a push; its reader sees the end of the connection
-        if select.select((self._socket,), (), (), 0)[0]:
+        if usable((self._socket.fileno(),), 0):
             return False  # the end of the connection: nobody has asked for anything else
         interval = self._address.health_check_interval
         if not interval or time.monotonic() - self._used < interval:
             return True
         try:
-            self._socket.settimeout(self._address.connect_timeout)
-            self._socket.sendall(resp.pack(("PING",)))
-            self._used = time.monotonic()
+            self._write(self._socket, resp.pack(("PING",)), self._address.connect_timeout)
             return not isinstance(self.read(self._address.connect_timeout), resp.ReplyError)
         except Exception:  # noqa: BLE001 - whatever it was, a new connection will tell
             return False
 
     def _connect(self) -> None:
         try:
-            self._socket = open_socket(self._address)
+            connected = open_socket(self._address)
         except OSError as error:
             self._fail(error)
+        if self._encrypted:
+            import ssl  # loaded by now
+
+            self._blocked = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        connected.settimeout(0.0)
+        self._socket = connected
         self._reader = resp.reader()
         commands = resp.handshake(self._address, pushes=self._pushes)
         try:
@@ -192,6 +225,20 @@ class Connection:
     def _fail(self, error: BaseException | str) -> NoReturn:
         self.close()
         raise resp.lost(self._address, error) from (error if isinstance(error, BaseException) else None)
+
+
+def usable(reading: Sequence[int], seconds: float, writing: Sequence[int] = ()) -> list[int]:
+    """Which descriptors can be read from or written to, or have failed; waits up to so many seconds for the first."""
+    # Asked for each time: gevent and eventlet put their own functions in place, and the latter has no poll.
+    if not hasattr(select, "poll"):
+        readable, writable, _ = select.select(reading, writing, (), seconds)
+        return readable + writable
+    poll = select.poll()
+    for descriptor in reading:
+        poll.register(descriptor, select.POLLIN)
+    for descriptor in writing:
+        poll.register(descriptor, select.POLLOUT)
+    return [descriptor for descriptor, _ in poll.poll(1000 * seconds)]
 
 
 def open_socket(address: Address) -> socket.socket:
