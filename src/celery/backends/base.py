@@ -200,15 +200,10 @@ class Backend(ChordHooks):
         if self.serializer != "json" or self.extended or type(self).make_record is not Backend.make_record:
             return None
         try:
-            return results.success_json(
-                task_id,
-                self.encode_result(result, states.SUCCESS),
-                done=utc_text(),
-                children=self.current_task_children(request),
-                group_id=getattr(request, "group", None),
-                parent_id=getattr(request, "parent_id", None),
-            )
-        except (exceptions.EncodeError, TypeError, ValueError):
+            value, children = self.encode_result(result, states.SUCCESS), self.current_task_children(request)
+            group_id, parent_id = (None, None) if request is None else (request.group, request.parent_id)
+            return results.success_json(task_id, value, utc_text(), children, group_id, parent_id)
+        except (exceptions.EncodeError, AttributeError, TypeError, ValueError):
             return None
 
     def encode(self, data: Any) -> Any:
@@ -241,7 +236,8 @@ class Backend(ChordHooks):
         """The result tuples of the tasks that `request` has sent (wire.md 4.3)."""
         if request is None:
             return None
-        return [child.as_tuple() for child in getattr(request, "children", None) or ()]
+        children = getattr(request, "children", None)
+        return [child.as_tuple() for child in children] if children else []
 
     # -- storing (blocking; the child's way, and everybody's outside a worker)
 

@@ -81,7 +81,6 @@ def make_record(
 def success_json(
     task_id: str,
     result: Any,
-    *,
     done: str,
     children: Sequence[Any] | None = None,
     group_id: str | None = None,
@@ -107,7 +106,9 @@ def success_json(
     write = _SCALARS.get(type(result))
     value = dumps(result)[2].decode() if write is None else write(result)
     sent = "[]" if children == [] else dumps(children)[2].decode()
-    place = f', "group_id": {quoted(group_id)}' if group_id else ""
+    place = ""
+    if group_id:
+        place = f', "group_id": {quoted(group_id)}'
     if parent_id:
         place += f', "parent_id": {quoted(parent_id)}'
     return (

@@ -214,7 +214,7 @@ class Receiver(base.Receiver):
                 letter = dead.write(text, str(error))
                 unreadable += (int(Verdict.DEAD), tag, 0, self._keys.dead(queue), letter, dead.KEPT)
         if unreadable:
-            await stream.run(load(*_SETTLE), *self._settle_prefix(), 0, *unreadable)
+            await stream.run(load(*_SETTLE), *self._settle_prefix(), 0, 0, *unreadable)
 
     def _inherited(self, tag: str, record: bytes) -> None:
         """A dead worker had started this: deliver it as lost."""

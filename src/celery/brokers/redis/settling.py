@@ -116,19 +116,22 @@ def plan(
         if posting is not None or not _only_done(settlement):
             paired.append(pair)
         elif settlement.parts:
-            if receipt is None or not counted.take(settlement, receipt.tag):
+            if receipt is None or not counted.take(settlement):
                 paired.append(pair)
         elif not settlement.results:
             if receipt is not None:
                 done.append(settlement)
                 tags.append(receipt.tag)
-        elif receipt is None or not kept.take(settlement, receipt.tag):
+        elif receipt is None or not kept.take(settlement):
             paired.append(pair)
     back = [pair for pair in paired if pair[0].verdict in _BACK]
     if back:
         paired = [pair for pair in paired if pair[0].verdict not in _BACK] + back[::-1]
     chords = store.chords if store else None
-    arguments: list[str | bytes | int | float] = [len(tags), *tags, *kept.arguments(), *counted.arguments()]
+    plain = len(tags)
+    done += kept.settlements()
+    tags += [settlement.delivery.receipt.tag for settlement in done[plain:]]
+    arguments: list[str | bytes | int | float] = [plain, len(tags), *tags, *kept.arguments(), *counted.arguments()]
     for settlement, posting in paired:
         receipt = settlement.delivery.receipt
         verdict = settlement.verdict
@@ -146,7 +149,7 @@ def plan(
             arguments += consequences
         if receipt is not None and verdict > Verdict.START:
             arguments += _destination(settlement, receipt, keys, visibility_timeout)
-    return Plan(arguments, done + kept.settlements() + counted.settlements() + [settlement for settlement, _ in paired])
+    return Plan(arguments, done + counted.settlements() + [settlement for settlement, _ in paired])
 
 
 def _only_done(settlement: Settlement) -> bool:
@@ -168,14 +171,14 @@ class _Kept:
         #: What begins a list -> its settlements, and its words.
         self._lists: dict[tuple[int | str, ...], tuple[list[Settlement], list[str | bytes]]] = {}
 
-    def take(self, settlement: Settlement, tag: str) -> bool:
+    def take(self, settlement: Settlement) -> bool:
         """Whether it is one of them."""
         store = self._store
         if store is None or len(settlement.results) != 1:
             return False
         result = settlement.results[0]
         head = STORED, store.life(result.state)
-        self._add(head, settlement, (tag, store.prefix + result.task_id, result.payload))
+        self._add(head, settlement, (store.prefix + result.task_id, result.payload))
         return True
 
     def _add(self, head: tuple[int | str, ...], settlement: Settlement, words: tuple[str | bytes, ...]) -> None:
@@ -207,7 +210,7 @@ class _Counted(_Kept):
         #: Begins the token of each list.
         self._word = ""
 
-    def take(self, settlement: Settlement, tag: str) -> bool:
+    def take(self, settlement: Settlement) -> bool:
         """Whether it is one of them."""
         store = self._store
         if store is None or store.chords is None or len(settlement.results) != 1 or len(settlement.parts) != 1:
@@ -220,6 +223,7 @@ class _Counted(_Kept):
         token = f"{self._word}.{life}.{self._taken // _AT_ONCE}"  # no two lists of a chord have the same
         self._taken += 1
         head = COUNTED, life, store.prefix, store.chords.key(part.group_id), token
+        tag = settlement.delivery.receipt.tag
         self._add(head, settlement, (tag, part.task_id, result.payload, score_of(part), part.payload))
         return True
 

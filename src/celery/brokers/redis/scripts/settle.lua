@@ -3,10 +3,10 @@
 -- ARGV: unacked, index, held, started, database of the broker, database of the results,
 --   of chords: '1' for parts in the order of their positions or '0', seconds of bookkeeping, of a saved group, of a
 --   claim, of a mark,
---   how many only acknowledge and the tags of these, then for each other settlement
---   verdict, tag, number of arguments of its consequences, consequences, arguments of its verdict.
--- Before the others may be lists of those that acknowledge and have one result: 'stored', seconds or '', how many, and of
---   each tag, key, value. After these may be lists of those that are members of one chord besides: 'counted', seconds or
+--   how many only acknowledge, how many acknowledge and have at most one result, the tags of these, then for each other
+--   settlement verdict, tag, number of arguments of its consequences, consequences, arguments of its verdict.
+-- Before the others may be lists of results, in the order of the tags: 'stored', seconds or '', how many, and of each
+--   key, value. After these may be lists of those that are members of one chord besides: 'counted', seconds or
 --   '', how many, what begins the keys of results, key of the header's group, token, and of each tag, task id, value,
 --   score, part. The claim is the last one's.
 -- Consequences, in order: those of chords, n, n pairs (list, text), m, m pairs (channel, text), r, r results
@@ -136,34 +136,53 @@ local function remove(command, key, tags, from, to)
   return count
 end
 
--- A record and its index entry come and go together, so either tells whether a delivery is still ours.
-local acknowledged, first = tonumber(ARGV[12]), 13
-local at, position = first + acknowledged, acknowledged
-if remove('HDEL', unacked, ARGV, first, at - 1) < acknowledged then
-  for i = first, at - 1 do
-    if not redis.call('ZSCORE', index, ARGV[i]) and redis.call('HDEL', started, ARGV[i]) == 0 then
+-- Of those with at most one result: whose delivery is no longer ours, by the number of the tag from 0.
+-- A record and its index entry come and go together, so either tells whether a delivery is still ours; and should a result
+-- be refused here, what is without its entry has its record still.
+local plain, simple, first = tonumber(ARGV[12]), tonumber(ARGV[13]), 14
+local at, position, gone = first + simple, simple, {}
+local last, all = at - 1, true
+if remove('ZREM', index, ARGV, first, last) < simple then
+  all = false
+  for i = first, last do
+    if redis.call('HEXISTS', unacked, ARGV[i]) == 0 and redis.call('HEXISTS', started, ARGV[i]) == 0 then
       refused[#refused + 1] = i - first
+      gone[i - first] = true
     end
   end
 end
-remove('ZREM', index, ARGV, first, at - 1)
-remove('SREM', held, ARGV, first, at - 1)
+
+local function keep(from, count, seconds, number)
+  for i = 0, count - 1 do
+    if not gone[number + i] then store(ARGV[from + 2 * i], seconds, ARGV[from + 2 * i + 1]) end
+  end
+end
+
+while ARGV[at] == 'stored' do
+  local seconds, count = ARGV[at + 1], tonumber(ARGV[at + 2])
+  in_results(keep, at + 3, count, seconds, plain)
+  plain = plain + count
+  at = at + 3 + 2 * count
+end
+remove('HDEL', unacked, ARGV, first, last)
+if not all then remove('HDEL', started, ARGV, first, last) end
+remove('SREM', held, ARGV, first, last)
 
 local function store_each(places, seconds, prefix)
   for _, i in ipairs(places) do store(prefix .. ARGV[i + 1], seconds, ARGV[i + 2]) end
 end
 
 -- Which places of a list, from one up to another, are of settlements whose delivery is ours, whether it waits or runs.
-local function ours_of(from, to, width, position)
+local function ours_of(from, to, position)
   local ours, waits = {}, {}
-  for i = from, to, width do
+  for i = from, to, 5 do
     local tag = ARGV[i]
     local waiting = redis.call('HEXISTS', unacked, tag) == 1
     if waiting or redis.call('HEXISTS', started, tag) == 1 then
       ours[#ours + 1] = i
       waits[#waits + 1] = waiting
     else
-      refused[#refused + 1] = position + (i - from) / width
+      refused[#refused + 1] = position + (i - from) / 5
     end
   end
   return ours, waits
@@ -179,15 +198,6 @@ local function let_go(ours, waits, claimed)
   remove('HDEL', started, ended, 1, #ended)
 end
 
-while ARGV[at] == 'stored' do
-  local count, from = tonumber(ARGV[at + 2]), at + 3
-  at = from + 3 * count
-  local ours, waits = ours_of(from, at - 1, 3, position)
-  in_results(store_each, ours, ARGV[from - 2], '')
-  let_go(ours, waits, false)
-  position = position + count
-end
-
 -- Store the results of members, and count them. Gives whether the last one has a claim, and whether it is its own.
 local function count_each(ours, seconds, prefix, base, token)
   local ids, scores, parts = {}, {}, {}
@@ -200,7 +210,7 @@ while ARGV[at] == 'counted' do
   local count, from, token = tonumber(ARGV[at + 2]), at + 6, ARGV[at + 5]
   local seconds, prefix, base = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
   at = from + 5 * count
-  local ours, waits = ours_of(from, at - 1, 5, position)
+  local ours, waits = ours_of(from, at - 1, position)
   local found = in_results(count_each, ours, seconds, prefix, base, token)
   if found then claims[#claims + 1] = {position + (ours[#ours] - from) / 5, 0, found == 'claimed' and token or ''} end
   let_go(ours, waits, found)
