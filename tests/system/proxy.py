@@ -24,6 +24,8 @@ class Proxy:
     def __init__(self, target):
         self.target = target
         self.port = 0
+        #: How many pieces were carried to the server, and from it: writes, where one waits for the other.
+        self.sent = self.received = 0
         self._ready = threading.Event()
         self._roads = set()
         self._silent = set()
@@ -86,6 +88,8 @@ class Proxy:
         """Carry in one direction until somebody hangs up."""
         while data := await reader.read(_CHUNK):
             if ends not in self._silent:
+                self.sent += writer is ends[1]
+                self.received += writer is ends[0]
                 if self._rate is not None and writer is ends[1]:
                     await asyncio.sleep(len(data) / self._rate)
                 writer.write(data)

@@ -1,10 +1,52 @@
-"""What a task costs a worker, counted in commands of its broker, so that the clock does not matter."""
+"""What a task costs, counted in commands of its broker, in writes, in turns of threads, so that the clock does not
+matter.
+"""
+
+import threading
+from pathlib import Path
 
 import pytest
 import redis
 from harness import Stage, wait_until
+from proxy import Proxy
 
 TASKS = 2000
+#: Tasks that are sent and waited for one at a time.
+TRIPS = 100
+
+
+@pytest.mark.needs("rabbitmq")
+def test_a_round_trip_over_rabbitmq_is_three_writes_each_way_and_the_thread_that_waits_reads(rabbitmq_url, tmp_path):
+    """There: the task, its result, the acknowledgement. Back: the task, the word on the result, the result."""
+    host, _, rest = rabbitmq_url.rpartition(":")
+    port, _, vhost = rest.partition("/")
+    others = set(threading.enumerate())
+    with Proxy(int(port)) as proxy:
+        stage = Stage("rabbitmq", f"{host}:{proxy.port}/{vhost}", "rpc://", tmp_path)
+        try:
+            stage.worker("-c", "1")
+
+            def trip(number):
+                assert stage.send("add", number, 1).get(timeout=30) == number + 1
+
+            for number in range(10):
+                trip(number)
+            ours = set(threading.enumerate()) - others
+            (keeper,) = (thread for thread in ours if thread.name.startswith("celery-replies"))
+            sent, received, turns = proxy.sent, proxy.received, turns_of(keeper)
+            for number in range(TRIPS):
+                trip(number)
+            assert proxy.sent - sent <= 3.3 * TRIPS
+            assert proxy.received - received <= 3.3 * TRIPS
+            assert turns_of(keeper) - turns < TRIPS / 2
+        finally:
+            stage.close()
+
+
+def turns_of(thread):
+    """How often a thread has waited for something."""
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 @pytest.mark.needs("redis")

@@ -94,11 +94,11 @@ class RPCBackend(BaseBackend):
     def on_task_call(self, producer: Any, task_id: str) -> None:  # noqa: ARG002 - in Celery's signature
         """Declare the reply queue of this thread, before the task is sent."""
         lasts = min(self.expires / 2 if self.expires else _DECLARED_FOR, _DECLARED_FOR)
-        self._ours().expect(self.app.thread_oid, self._declare, lasts)
+        self._ours().expect(self.app.thread_oid, self._declare, lasts, task_id)
 
     def make_watcher(self) -> Watcher:
         """A watcher of what comes back to this process."""
-        return ReplyWatcher(self._ours())
+        return ReplyWatcher(self._ours(), self.app.thread_oid)
 
     def _get_task_meta_for(self, task_id: str) -> Meta:
         replies = self._ours()

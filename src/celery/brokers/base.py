@@ -234,9 +234,15 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Inbox(abc.ABC):
     """A private queue, read blockingly and without acknowledgement: control replies, rpc results, events."""
 
+    #: Whether `wake` ends a `get` that waits. Then whoever waits for something else too may read it itself.
+    wakes: ClassVar[bool] = False
+
     @abc.abstractmethod
     def get(self, timeout: float | None) -> Envelope | None:
         """The next message, or None after `timeout` seconds (None: no bound). Raises OperationalError."""
+
+    def wake(self) -> None:  # noqa: B027 - most cannot be woken
+        """Make a running `get`, or the next one, return at once, perhaps with None. Any thread."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -6,7 +6,9 @@ import contextlib
 import gc
 import json
 import os
+import signal
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -52,6 +54,60 @@ def test_one_thread_may_wait_for_what_another_sent(app):
     assert requests[0].reply_to != app.thread_oid
     app.backend.store_result("1", 5, "SUCCESS", request=requests[0])
     assert app.backend.wait_for("1", timeout=10)["result"] == 5
+
+
+def test_threads_that_wait_for_what_each_other_sent_are_told_at_once(app):
+    """One waits at its own queue, where nothing comes, for what comes to the queue of another that waits too."""
+    threads, requests, values = 3, {}, {}
+    all_sent, told = threading.Barrier(threads + 1), threading.Semaphore(0)
+
+    def work(number):
+        requests[number] = sent(app, str(number))
+        all_sent.wait(10)
+        other = str((number + 1) % threads)
+        # So long an interval that a wait which nobody ends is over time.
+        values[number] = app.backend.wait_for(other, timeout=10, interval=60)["result"]
+        told.release()
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    all_sent.wait(10)
+    for number in range(threads):
+        app.backend.store_result(str(number), number, "SUCCESS", request=requests[number])
+        assert told.acquire(timeout=9)
+    for worker in workers:
+        worker.join()
+    assert values == {number: (number + 1) % threads for number in range(threads)}
+
+
+def test_a_state_that_is_asked_for_is_new_though_nobody_waits(app):
+    app.backend.store_result("1", 5, "SUCCESS", request=sent(app, "1"))
+    assert app.backend.wait_for("1", timeout=10)["result"] == 5
+    app.backend.store_result("2", 6, "SUCCESS", request=sent(app, "2"))
+    deadline = time.monotonic() + 3
+    while app.backend.get_state("2") != "SUCCESS":
+        assert time.monotonic() < deadline
+
+
+def test_a_wait_that_is_interrupted_hurts_neither_the_connection_nor_the_next_wait(app):
+    class InterruptedWaitError(Exception):
+        pass
+
+    def interrupt(*_):
+        raise InterruptedWaitError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in map(str, range(5)):
+            request = sent(app, number)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(InterruptedWaitError):
+                app.backend.wait_for(number, timeout=10)
+            app.backend.store_result(number, 5, "SUCCESS", request=request)
+            assert app.backend.wait_for(number, timeout=10, interval=60)["result"] == 5
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_thread_sends_again_after_another_has_closed_the_backend(app):

@@ -707,6 +707,21 @@ async def test_a_listener_hears_nothing_after_its_receiver_closed(bench):
     assert closed == []
 
 
+async def test_whoever_waits_at_an_inbox_can_be_woken_where_it_says_so(bench):
+    inbox = bench.sender().inbox(Queue(str(uuid.uuid4()), durable=False, auto_delete=True, expires=60.0))
+    try:
+        if not inbox.wakes:
+            pytest.skip("this one cannot be woken")
+        waiting = asyncio.create_task(asyncio.to_thread(inbox.get, 60))
+        assert await asyncio.wait([waiting], timeout=0.2) == (set(), {waiting})
+        inbox.wake()
+        assert await asyncio.wait_for(waiting, SOON) is None
+        inbox.wake()
+        assert await asyncio.wait_for(asyncio.to_thread(inbox.get, 60), SOON) is None
+    finally:
+        inbox.close()
+
+
 async def test_an_inbox_reads_what_its_name_is_sent_through_the_default_exchange(bench):
     name = str(uuid.uuid4())
     inbox = bench.sender().inbox(Queue(name, durable=False, auto_delete=True, expires=60.0))

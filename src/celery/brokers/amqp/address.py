@@ -175,6 +175,15 @@ def _verify_mode(wanted: Any) -> Any:
     return names.get(wanted.lower().removeprefix("cert_"), wanted) if isinstance(wanted, str) else wanted
 
 
+def unready(address: Address) -> tuple[type[OSError], ...]:
+    """What a socket of that address raises where it would have to wait and may not."""
+    if address.tls is None:
+        return (BlockingIOError,)
+    import ssl
+
+    return ssl.SSLWantReadError, ssl.SSLWantWriteError
+
+
 def server_name(address: Address) -> str:
     """The name that the server's certificate has to bear."""
     return str((address.tls or {}).get("server_hostname") or address.host)

@@ -4,18 +4,22 @@ It connects when told to, belongs to one thread at a time and to the process tha
 between two calls, so it negotiates no heartbeats. A server that went away is seen before the next use by the end of
 file that it left in the socket; a way to it that went away without a word, by the missing answer to a question that is
 asked where nothing was heard for half the heartbeat interval. Every wait has a deadline.
+
+The socket itself never waits: `poll` does, also for a bell that another thread may ring. What interrupts a wait there
+(Ctrl-C, a soft time limit) costs nothing; in the middle of reading or writing it costs the connection.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from celery.brokers.amqp.address import server_name, tls_context, tune
+from celery.brokers.amqp.address import server_name, tls_context, tune, unready
 from celery.brokers.amqp.connection import State
 from celery.brokers.amqp.errors import ChannelError, ProtocolError
 from celery.brokers.amqp.events import Blocked, ChannelClosed, ConnectionClosed, Opened, Reply, Unblocked
@@ -28,7 +32,10 @@ if TYPE_CHECKING:
     from celery.brokers.amqp.declarations import Call
     from celery.brokers.amqp.events import Event
 
-_CHUNK = 262_144
+#: Bytes read at once. Much more, and the allocator maps and unmaps memory for each read.
+_CHUNK = 65_536
+#: The longest single wait, in seconds; the kernel's have a limit.
+_STEP = 3600.0
 #: Of the goodbye, in seconds: the server forgets us without it too.
 _CLOSE_TIMEOUT = 1.0
 
@@ -39,15 +46,18 @@ class Link:
     Args:
         address: the server.
         on_event: called with whatever is no answer to a call, from inside the methods below.
+        bell: a socket; bytes in it end a wait, which then looks again whether it is done. They are taken out.
     """
 
-    def __init__(self, address: Address, on_event: Callable[[Event], None]) -> None:
+    def __init__(self, address: Address, on_event: Callable[[Event], None], bell: socket.socket | None = None) -> None:
         self.address = address
         self.connection: Connection = address.connection()
         self._on_event = on_event
+        self._bell = bell
         self._socket: socket.socket | None = None
         self._poll = select.poll()
-        self._bound: float | None = None
+        #: What the socket raises where it would have to wait.
+        self._unready: tuple[type[OSError], ...] = ()
         self._pid = 0
         self._replies: list[Reply] = []
         self._refusals: dict[int, ChannelClosed] = {}
@@ -71,7 +81,9 @@ class Link:
             OperationalError: the server cannot be reached.
             ImproperlyConfigured: it refuses us.
         """
-        if self._socket is not None and self._pid != os.getpid():
+        if self.lives() and not self._poll.poll(0):
+            return False
+        if self._pid != os.getpid():
             self._drop()
         with contextlib.suppress(Exception):  # whatever it was, a new connection will tell
             self.poll()
@@ -80,6 +92,15 @@ class Link:
             return False
         self._connect(min(deadline, time.monotonic() + self.address.connect_timeout))
         return True
+
+    def lives(self) -> bool:
+        """Whether there is a connection, of this process, whose server was heard of late."""
+        quiet = self.address.heartbeat / 2
+        return (
+            self._socket is not None
+            and self._pid == os.getpid()
+            and not (quiet and time.monotonic() - self._heard >= quiet)
+        )
 
     def await_unblocked(self, deadline: float) -> None:
         """Wait until the server reads from publishers. What it was sent before is in the socket, and stays.
@@ -129,18 +150,21 @@ class Link:
         if not data:
             return
         try:
-            self._limit(deadline).sendall(data)
-        except TimeoutError:
+            sent = self._write(data, deadline)
+        except OSError as error:
+            self._fail(error)
+        except BaseException:
+            self._drop()
+            raise
+        if not sent:
             with contextlib.suppress(Exception):  # it may have said why
                 self.poll()
             self._fail(self._too_late())
-        except OSError as error:
-            self._fail(error)
 
     def poll(self) -> None:
         """Handle what has come, without waiting."""
-        while self._socket is not None and self._readable():
-            self._read(time.monotonic())
+        while self._socket is not None and self._read(0.0):
+            pass
 
     def wait(self, done: Callable[[], bool], deadline: float, *, keep: bool = False) -> bool:
         """Write and read until `done()`; False when the time was up and the connection was to be kept.
@@ -176,9 +200,11 @@ class Link:
         except OSError as error:
             raise self.address.lost(error) from error
         self._pid = os.getpid()
-        self._bound = None
+        self._unready = unready(self.address)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
+        if self._bell is not None:
+            self._poll.register(self._bell, select.POLLIN)
         self.wait(lambda: self.connection.state is State.OPEN, deadline)
 
     def _ask_if_quiet(self, deadline: float) -> None:
@@ -197,26 +223,53 @@ class Link:
             raise ChannelError(self._refusals[number])
         return list(self._replies)
 
-    def _readable(self) -> bool:
-        pending = getattr(self._socket, "pending", None)
-        return bool(self._poll.poll(0)) or (pending is not None and pending() > 0)
-
     def _read(self, deadline: float) -> bool:
-        """Read once and handle it; False when nothing came in time."""
-        connected = self._limit(deadline)
-        try:
-            data = connected.recv(_CHUNK)
-        except (TimeoutError, BlockingIOError):
+        """Wait for bytes, read once and handle them; False when nothing came in time, or the bell rang."""
+        connected = self._connected()
+        pending = getattr(connected, "pending", None)  # what TLS has decrypted and nobody has asked for
+        if not (pending and pending()) and not self._readable(connected, deadline):
             return False
-        except OSError as error:
-            self._fail(error)
-        self._heard = time.monotonic()
         try:
-            events = self.connection.receive(data)
-        except ProtocolError as error:
+            try:
+                data = connected.recv(_CHUNK)
+            except self._unready:
+                return True  # a part of what TLS takes as one
+            self._heard = time.monotonic()
+            self._handle(self.connection.receive(data), deadline)
+        except (OSError, ProtocolError) as error:
             self._fail(error)
-        self._handle(events, deadline)
+        except BaseException:
+            self._drop()  # what was read is in pieces
+            raise
         return True
+
+    def _readable(self, connected: socket.socket, deadline: float) -> bool:
+        """Wait until there is something to read, or an end of file."""
+        left = deadline - time.monotonic() if deadline else 0.0
+        for number, _ in self._poll.poll(math.ceil(min(left, _STEP) * 1000) if left > 0 else 0):
+            if number == connected.fileno():
+                return True
+            if self._bell is not None:
+                self._bell.recv(_CHUNK)
+        return False
+
+    def _write(self, data: bytes | memoryview, deadline: float) -> bool:
+        """Write all; False when the time was up."""
+        connected = self._connected()
+        while True:
+            try:
+                sent = connected.send(data)
+            except self._unready:
+                writable = select.poll()
+                writable.register(connected, select.POLLOUT)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                writable.poll(math.ceil(min(left, _STEP) * 1000))
+            else:
+                if sent == len(data):
+                    return True
+                data = memoryview(data)[sent:]
 
     def _handle(self, events: list[Event], deadline: float) -> None:
         for event in events:
@@ -241,14 +294,9 @@ class Link:
                     self._on_event(event)
         self.flush(deadline)
 
-    def _limit(self, deadline: float) -> socket.socket:
+    def _connected(self) -> socket.socket:
         if self._socket is None:
             raise self.address.lost("the connection was closed")
-        # Setting a time-out costs as much as a small send: one that is right within a tenth stays.
-        left = max(deadline - time.monotonic(), 0.001)
-        if self._bound is None or not left <= self._bound <= left * 1.1:
-            self._bound = left
-            self._socket.settimeout(left)
         return self._socket
 
     def _too_late(self) -> str:
@@ -268,7 +316,7 @@ class Link:
 
 
 def _open_socket(address: Address, timeout: float) -> socket.socket:
-    """A connected socket, TLS done.
+    """A connected socket, TLS done, that does not wait from here on.
 
     Raises:
         OSError: the server cannot be reached, or its certificate is not accepted.
@@ -277,9 +325,10 @@ def _open_socket(address: Address, timeout: float) -> socket.socket:
     connected = socket.create_connection((address.host, address.port), timeout)
     try:
         tune(connected)
-        if address.tls is None:
-            return connected
-        return tls_context(address).wrap_socket(connected, server_hostname=server_name(address))
+        if address.tls is not None:
+            connected = tls_context(address).wrap_socket(connected, server_hostname=server_name(address))
+        connected.setblocking(False)
     except BaseException:
         connected.close()
         raise
+    return connected

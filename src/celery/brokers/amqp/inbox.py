@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import socket
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -32,33 +34,53 @@ class Inbox(base.Inbox):
     A lost connection is an error of the `get` that finds it; the next one declares the queue again.
     """
 
+    wakes = True
+
     def __init__(self, address: Address, queue: Queue) -> None:
         self._address = address
         self._queue = queue
         self._arrived: deque[Envelope] = deque()
-        self._link = Link(address, self._on_event)
+        self._rope, self._bell = socket.socketpair()
+        self._rope.setblocking(False)
+        self._bell.setblocking(False)
+        self._woken = False
+        self._link = Link(address, self._on_event, self._bell)
         self._consuming = False
         self._patience = min(_WAIT, address.heartbeat / 2 or _WAIT)
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
 
     def get(self, timeout: float | None) -> Envelope | None:
         """The next message, or None after `timeout` seconds."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while not self._arrived:
             try:
-                self._open()
+                if not (self._consuming and self._link.lives()):
+                    self._open()
                 step = min(deadline, time.monotonic() + self._patience)
-                self._link.wait(lambda: bool(self._arrived) or not self._consuming, step, keep=True)
+                self._link.wait(lambda: bool(self._arrived) or self._woken or not self._consuming, step, keep=True)
             except Exception:
                 self._consuming = False
                 raise
-            if not self._arrived and time.monotonic() >= deadline:
+            if not self._arrived and (self._woken or time.monotonic() >= deadline):
+                self._woken = False
                 return None
         return self._arrived.popleft()
+
+    def wake(self) -> None:
+        """Make a running `get`, or the next one that would wait, return at once."""
+        self._woken = True
+        with contextlib.suppress(OSError):  # full: it rings already; closed: nobody waits
+            self._rope.send(b"!")
 
     def close(self) -> None:
         """Disconnect; the server deletes what is exclusive or has no consumer left."""
         self._link.close()
+        self._rope.close()
+        self._bell.close()
 
     def _open(self) -> None:
         """Connect and consume, unless that is so."""

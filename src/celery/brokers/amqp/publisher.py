@@ -43,6 +43,11 @@ class Outgoing(NamedTuple):
     mandatory: bool = True
 
     @property
+    def straight(self) -> bool:
+        """It needs nothing on its way."""
+        return self.delay is None and not self.dead
+
+    @property
     def target(self) -> tuple[str, str]:
         """Exchange and routing key."""
         if self.dead:
@@ -63,7 +68,8 @@ class Publisher:
         self._open: set[int] = set()
         self._refused: set[int] = set()
         self._returned: set[tuple[str, str]] = set()
-        self._settled = asyncio.Event()
+        #: What waits for confirmations; its value says whether it was in vain.
+        self._waiting: asyncio.Future[bool] | None = None
         #: Whether what leads a queue's messages through the ladder, or into its dead queue, is declared; by queue.
         self._laddered: dict[str, bool] = {}
         self._kept: dict[str, bool] = {}
@@ -80,13 +86,12 @@ class Publisher:
             if self._forbidden:
                 return [False] * len(batch)
             stream = await self._ready()
-            ways = [await self._way(stream, sent) for sent in batch]
+            ways = [sent.straight or await self._way(stream, sent) for sent in batch]
             if stream.lost or not self._channel:
                 raise self._address.lost("the connection failed before messages were sent")
             self._open.clear()
             self._refused.clear()
             self._returned.clear()
-            self._settled.clear()
             numbers = [self._publish(stream, sent) if way else 0 for sent, way in zip(batch, ways, strict=True)]
             stream.write()
             await stream.drained()
@@ -122,7 +127,7 @@ class Publisher:
         await self.close()
         self._laddered.clear()
         self._kept.clear()
-        stream = await connect(self._address, self._on_event, self._settled.set)
+        stream = await connect(self._address, self._on_event, self._tell)
         self._channel = await stream.open_channel()
         await stream.calls(self._channel, [("confirm.select", {})])
         self._stream = stream
@@ -145,19 +150,27 @@ class Publisher:
         return number
 
     async def _confirmed(self, stream: Stream) -> None:
+        loop = asyncio.get_running_loop()
         while self._open and not self._forbidden:
+            if stream.lost or not self._channel:
+                raise self._address.lost("the connection failed before messages were confirmed")
+            # Not asyncio.timeout: uvloop writes when this has come to wait, and the time would be added to each result.
+            waiting = self._waiting = loop.create_future()
+            timer = loop.call_later(self._address.timeout, self._tell, True)
             try:
-                async with asyncio.timeout(self._address.timeout):
-                    while self._open and not self._forbidden:
-                        if stream.lost or not self._channel:
-                            raise self._address.lost("the connection failed before messages were confirmed")
-                        self._settled.clear()
-                        await self._settled.wait()
-            except TimeoutError:
-                # A server out of memory or disk says so, and lives: it will take them.
-                if not stream.blocked:
-                    await self.close()
-                    raise self._address.lost("messages were not confirmed in time") from None
+                late = await waiting
+            finally:
+                self._waiting = None
+                timer.cancel()
+            # A server out of memory or disk says so, and lives: it will take them.
+            if late and not stream.blocked:
+                await self.close()
+                raise self._address.lost("messages were not confirmed in time")
+
+    def _tell(self, late: bool = False) -> None:
+        """There may be no more to wait for, or no more time."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(late)
 
     async def _way(self, stream: Stream, sent: Outgoing) -> bool:
         """Declare, once, what a message needs on its way. False: it cannot be had, which is logged."""
@@ -167,7 +180,7 @@ class Publisher:
             ways, calls = self._laddered, [*self._ladder(), declarations.ladder_binding(sent.queue)]
             subject = "the delay ladder"
         else:
-            return True
+            return True  # straight to its queue
         if sent.queue not in ways:
             try:
                 await self._call(stream, calls, f"{subject} of {sent.queue!r}: ")
@@ -203,4 +216,5 @@ class Publisher:
                     logger.warning("Messages cannot be sent back to their queues: %s", self._address.explain(event))
             case _:
                 return
-        self._settled.set()
+        if not self._open or type(event) is not Confirmed:
+            self._tell()

@@ -169,8 +169,10 @@ class Receiver(base.Receiver):
     async def settle(self, batch: Sequence[base.Settlement]) -> list[base.Delivery]:
         """Apply settlements."""
         refused: list[base.Delivery] = []
-        await self._apply([settlement for settlement in batch if not settlement.results], refused)
-        if telling := [settlement for settlement in batch if settlement.results]:
+        telling = [settlement for settlement in batch if settlement.results]
+        if len(telling) < len(batch):
+            await self._apply([settlement for settlement in batch if not settlement.results], refused)
+        if telling:
             assert self._replies is not None
             records = self._replies.messages([record for settlement in telling for record in settlement.results])
             if records:
