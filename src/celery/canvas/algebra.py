@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
+from celery.canvas.nesting import says_how_deep
 from celery.canvas.signature import Signature, as_list, maybe_signature
 
 #: A signature of any kind.
@@ -64,10 +65,13 @@ def size_known(members: Any) -> bool:
 
 def is_nothing(sig: Mapping[str, Any]) -> bool:
     """Whether it is a group or a chain without anything to run."""
-    if kind_of(sig) not in (CHAIN, GROUP):
-        return False
-    members = members_of(sig)
-    return size_known(members) and all(is_nothing(member) for member in members)
+    waiting = [sig]
+    while waiting:
+        found = waiting.pop()
+        if kind_of(found) not in (CHAIN, GROUP) or not size_known(members_of(found)):
+            return False
+        waiting.extend(members_of(found))
+    return True
 
 
 # -- making
@@ -91,6 +95,7 @@ def _make(kind: str, kwargs: dict[str, Any], app: Any) -> Sig:
 # -- composing
 
 
+@says_how_deep
 def compose(left: Sig, right: Sig) -> Any:
     """`left | right`."""
     if kind_of(left) != GROUP:  # as a body it stays a group: its result is a list

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from celery import _state
@@ -74,9 +75,13 @@ def as_signature(value: Any, app: Celery | None) -> Sig:
     return cast(Sig, maybe_signature(value, app=app))
 
 
+#: Without a frame of its own, of which deep workflows have a limited number.
+_clone = methodcaller("clone")
+
+
 def cloned(members: Any) -> Any:
     """Copies of members; a generator is not touched."""
-    return type(members)(member.clone() for member in members) if size_known(members) else members
+    return type(members)(map(_clone, members)) if size_known(members) else members
 
 
 def eldest(result: Any) -> Any:

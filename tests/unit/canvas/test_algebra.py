@@ -103,3 +103,45 @@ def test_a_workflow_survives_its_dict_form(made):
     assert again == made
     assert repr(again) == repr(made)
     assert again.freeze().as_tuple() is not None
+
+
+# -- how deep (`celery.canvas.nesting`)
+
+
+def inside(tasks, levels):
+    """Chords in bodies of chords."""
+    step = tasks.total.s()
+    for number in range(levels):
+        step = chord([tasks.add.s(number)], step)
+    return step
+
+
+def waiting(tasks):
+    app = tasks.add.app
+    return app.publisher.run(lambda sender: sender.length(app.conf.task_default_queue))
+
+
+def test_workflows_may_be_inside_each_other_as_deep_as_with_celery(tasks):
+    before = waiting(tasks)
+    inside(tasks, 400).apply_async()
+    assert waiting(tasks) == before + 1
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda tasks: inside(tasks, 1000).apply_async(),
+        lambda tasks: chain(tasks.add.s(1), inside(tasks, 1000)).apply_async(),
+        lambda tasks: chord([tasks.add.s(1), inside(tasks, 1000)], tasks.total.s()).apply_async(),
+        lambda tasks: group(tasks.add.s(1), inside(tasks, 1000)).apply_async(),
+        lambda tasks: chord((tasks.add.s(n) for n in range(3)), inside(tasks, 1000)).apply_async(),
+        lambda tasks: inside(tasks, 470).apply_async(),
+        lambda tasks: tasks.add.s(1) | inside(tasks, 1000) | tasks.total.s(),
+    ],
+    ids=["chord", "chain", "header", "group", "body", "JSON", "composing"],
+)
+def test_what_is_too_deep_says_so_and_nothing_of_it_is_sent(tasks, send):
+    before = waiting(tasks)
+    with pytest.raises(RecursionError, match=r"inside each other, \d+ levels of them"):
+        send(tasks)
+    assert waiting(tasks) == before
