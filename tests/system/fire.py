@@ -122,6 +122,19 @@ def bookkeeping(stage):
             names = [key.decode() for key in store.scan_iter("celery-taskset-meta-*")]
             opened = store.keys("*celeriac.chords*")
             return [name for name in names if name.endswith(endings)] + [name.decode() for name in opened]
+    if stage.backend.startswith("db+"):
+        import sqlalchemy as sa
+
+        names = stage.settings["database_table_names"]
+        queries = (
+            f"SELECT group_id FROM {names['chord']} WHERE closed = 0",
+            f"SELECT task_id FROM {names['chord_part']}",
+        )
+
+        def left(connection):
+            return [row for query in queries for row in connection.execute(sa.text(query))]
+
+        return stage.app.backend._run(left)
     with contextlib.closing(sqlite3.connect(stage.backend.removeprefix("sqlite:///"))) as db:
         return [row for query in _LEFT for row in db.execute(query)]
 

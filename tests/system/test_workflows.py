@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import SOON, Stage
+from harness import SOON, Stage, wait_until
 from workflows import Call, Chord, Tasks, run, run_many
 
 from celery import chord
@@ -23,11 +23,13 @@ SESSION = Path(__file__).with_name("workflow_session.py")
 #: Seconds for all of a store.
 LIMIT = 120 + HOW_MANY
 
-#: *split*: the broker is SQLite and results are in Redis, so that nothing is settled in one step.
+#: *split*: the broker is SQLite and results are in Redis, so that nothing is settled in one step; *database*: they are
+#: in PostgreSQL, and the children settle.
 STORES = [
     pytest.param("sqlite"),
     pytest.param("redis", marks=pytest.mark.needs("redis")),
     pytest.param("split", marks=pytest.mark.needs("redis")),
+    pytest.param("database", marks=pytest.mark.needs("postgres")),
 ]
 
 
@@ -35,9 +37,13 @@ STORES = [
 def stage(request, tmp_path):
     file = f"sqlite:///{tmp_path / 'celery.sqlite'}"
     broker = request.getfixturevalue("redis_database") if request.param == "redis" else file
-    results = file if request.param == "sqlite" else request.getfixturevalue("redis_database")
+    if request.param == "database":
+        results = f"db+{request.getfixturevalue('postgres_url')}"
+    else:
+        results = file if request.param == "sqlite" else request.getfixturevalue("redis_database")
     stage = Stage(request.param, broker, results, tmp_path)
     stage.worker()
+    wait_until(lambda: stage.app.backend.chords.counts({}), "a worker that looks after chords")
     yield stage
     stage.close()
 

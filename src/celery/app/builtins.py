@@ -122,6 +122,8 @@ def add_unlock_chord_task(app: Celery) -> Task[..., Any]:
         reason = None
         try:
             header = app.GroupResult(group_id, [app.result_from_tuple(member) for member in result or ()])
+            if backend.chord_is_over(group_id):
+                return
             if backend.header_is_complete(header):
                 outbox = self.request.outbox
                 backend.finish_chord(header, body, self.request, outbox if isinstance(outbox, Outbox) else None)

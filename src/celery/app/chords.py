@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from celery import _state, exceptions, states
 from celery.app import following
 from celery.app.context import Context
 from celery.app.outcome import Outbox
+from celery.backends.chords import body_from_json
 from celery.exceptions import ChordError
 from celery.utils.log import get_logger
 
@@ -259,7 +258,6 @@ def apply(app: Celery, completion: Completion) -> None:
 def tell(app: Celery, part: ChordPart, value: Any) -> None:
     """Tell a backend's hook of a part that brings its body along."""
     assert part.body is not None
-    request = Context(
-        id=part.task_id, group=part.group_id, group_index=part.index, chord=msgspec.json.decode(part.body)
-    )
+    chord = body_from_json(part.body)
+    request = Context(id=part.task_id, group=part.group_id, group_index=part.index, chord=chord)
     app.backend.on_chord_part_return(request, part.state, value)

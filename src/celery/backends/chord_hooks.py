@@ -37,6 +37,8 @@ logger = get_logger(__name__)
 _ADDRESS = ("queue", "exchange", "routing_key", "exchange_type", "priority", "headers")
 #: Of a registered body, where its signature does not say.
 _OF_TASK = ("queue", "priority")
+#: Seconds that whoever counted the last member has to finish the chord.
+_FINISHING = 30.0
 #: Records looked up at once while looking whether all are there.
 _LOOK = 500
 
@@ -174,6 +176,10 @@ class ChordHooks:
             completion = completion._replace(begins=(), follow=())
         self._chord_app("apply")(self.app, completion)
 
+    def chord_is_over(self, group_id: str) -> bool:  # noqa: ARG002 - who does not count does not know
+        """Whether a chord that was begun needs nobody to look at it any more."""
+        return False
+
     def header_is_complete(self, header_result: Any) -> bool:
         """Whether all members have finished, by their records: looks at some, and at more only when these have."""
         ids = list(leaves(header_result.results))
@@ -252,14 +258,27 @@ class CountingHooks(ChordHooks):
             if self.expires:
                 self.expire(key, self.expires)
         elif count > size:
+            # The header is still here: who counted the last one is just finishing the chord, or has died.
             logger.warning("Chord %s: %s finished after all %s members had been counted", group_id, request.id, size)
+            self.fallback_chord_unlock(header_result, body, countdown=_FINISHING)
         elif self.header_is_complete(header_result):
             self.finish_chord(header_result, body, request)
-            self.delete_group(group_id)
-            self.delete(key)
         else:
             # One ran twice, and was counted twice.
             self.fallback_chord_unlock(header_result, body)
+
+    def finish_chord(self, header_result: Any, body: Any, request: Any, outbox: Any = None) -> None:
+        """As above; where members are counted nothing of the chord is left then."""
+        counted = self.chords is None and self.implements_incr
+        # Sent now: as soon as the header is forgotten nobody sends it any more.
+        super().finish_chord(header_result, body, request, None if counted else outbox)
+        if counted:
+            self.delete_group(header_result.id)
+            self.delete(self.get_key_for_chord(header_result.id))
+
+    def chord_is_over(self, group_id: str) -> bool:
+        """Whether its header is forgotten, where members are counted."""
+        return self.chords is None and self.implements_incr and self.restore_group(group_id, cache=False) is None
 
 
 def _size(results: Iterable[Any]) -> int:

@@ -136,7 +136,7 @@ class Bench:
             app.close()
         self.backend = self.worker = None
         self.apps.clear()
-        if self.name == "redis":
+        if self.name == "redis" or self.name.startswith("database"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ResourceWarning)
                 gc.collect()

@@ -260,6 +260,23 @@ def test_a_member_that_ran_twice_makes_a_task_look_for_the_others(counting, sent
     assert [name for name, _, _ in sent()] == ["celery.chord_unlock"]
 
 
+def test_a_chord_whose_last_member_died_with_its_worker_is_finished_when_that_comes_again(counting, sent):
+    """A task looks later whether the chord is over, as whoever counted the last one may just be finishing it."""
+    _, messages = started(counting, sent)
+    for message in messages[:2]:
+        returned(counting, message, 1)
+    backend, last = counting.backend, messages[2]
+    backend.store_result(last[1]["id"], 1, "SUCCESS")
+    backend.incr(backend.get_key_for_chord(last[1]["group"]))  # and here its worker was killed
+    returned(counting, last, 1)
+    [looking] = sent()
+    assert looking[0] == "celery.chord_unlock"
+    for times in (1, 2):
+        assert unlock(counting, looking).state == "SUCCESS"
+        assert [(name, args) for name, _, (args, _, _) in sent()] == [("w.xsum", [[1, 1, 1]])] * (times == 1)
+    assert all(key.startswith(b"celery-task-meta-") for key in counting.kept), "no bookkeeping is left"
+
+
 # -- What all have -----------------------------------------------------------------------------------------------------
 
 

@@ -91,6 +91,10 @@ class Statements:
             .order_by(part.c.position, part.c.task_id)
         )
         self.places = self.parts.with_only_columns(part.c.position, part.c.task_id)
+        # ids
+        self.known = sa.select(part.c.position, part.c.task_id, part.c.payload.is_(None).label("adopted")).where(
+            part.c.group_id == sa.bindparam("gid"), part.c.task_id.in_(sa.bindparam("ids", expanding=True))
+        )
         self.state = sa.select(
             c.home, c.size, (c.size + c.extra - c.counted).label("missing"), c.claim_ends, lease,
             sa.case((c.claim_ends <= self.now, 1), else_=0).label("free"),

@@ -67,8 +67,8 @@ def tables(names: Mapping[str, str], schemas: Mapping[str, str]) -> ChordTables:
     part = table(
         "chord_part",
         sa.Column("group_id", _Id, primary_key=True),
-        sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("task_id", _Id, primary_key=True),
+        sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
         #: `[1, task id, state, value]` in the result serializer; NULL: the member's record has it.
         sa.Column("payload", _Bytes),
     )

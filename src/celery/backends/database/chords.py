@@ -10,9 +10,10 @@ Rules
        ours is counted when one has just been there; else it is polled for. Those of 5.7's producers are polled for.
     2. A counted chord has a row before its first member runs. Parts of a chord without a row are not kept: it is polled
        for, or over.
-    3. A member that a worker of 5.7 ran has a record and no part. Workers who look count such records, which they do
-       soon after the chord has begun and then ever more seldom, as long as they find none. So it does not matter who
-       runs the members, as long as workers of ours are there; when the last one goes, chords wait for the next one.
+    3. A member that a worker of 5.7 ran has a record and no part. Workers who look count such records (they *adopt*
+       it), soon after the chord has begun and then ever more seldom, as long as they find none. So it does not matter
+       who runs the members, as long as workers of ours are there; when the last one goes, chords wait for the next.
+       A part of one that was adopted is not counted, wherever it says its place is: 5.7 numbers groups otherwise.
     4. Who looks also takes over: a complete chord whose holder has died is finished, one whose producer has died fails.
     5. All that is done to a chord begins with a change of its row, which locks it. Of two who are last the second one
        sees the part of the first, in every isolation level; none reads before it writes, as SQLite would refuse it.
@@ -32,6 +33,7 @@ import hashlib
 import re
 import time
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -110,22 +112,20 @@ class DatabaseBook(ChordBook):
     def _add(self, group_id: str, parts: list[ChordPart]) -> ChordClaim | None:
         rows = {_place(part): as_row(group_id, *_place(part), part.payload) for part in parts}
 
-        def count(database: _Database, *, known: bool = False) -> ChordClaim | None:
-            new = [] if known else list(rows.values())
-            if not database.change(database.say.count, gid=group_id, new=len(new)):
+        def count(database: _Database) -> ChordClaim | None:
+            if not database.change(database.say.count, gid=group_id, new=len(rows)):
                 return None
-            if known:
-                there = {(row.position, row.task_id) for row in database.ask(database.say.places, gid=group_id)}
-                new = [row for place, row in rows.items() if place not in there]
-                database.change(database.say.count, gid=group_id, new=len(new))
+            known = database.ask(database.say.known, gid=group_id, ids=[task_id for _, task_id in rows])
+            places = {(row.position, row.task_id) for row in known}
+            adopted = {row.task_id for row in known if row.adopted}
+            new = [row for place, row in rows.items() if place not in places and place[1] not in adopted]
+            if len(new) < len(rows):
+                database.change(database.say.count, gid=group_id, new=len(new) - len(rows))
             if new:
                 database.connection.execute(database.say.part, new)
             return self._claim(database, parts[-1])
 
-        try:
-            return self._run(count)
-        except sa.exc.IntegrityError:  # one of them comes again
-            return self._insist(functools.partial(count, known=True))
+        return self._run(count)
 
     def _claim(self, database: _Database, part: ChordPart) -> ChordClaim | None:
         """The claim, in a transaction that has locked the chord: None while members are missing."""
@@ -208,12 +208,15 @@ class DatabaseBook(ChordBook):
     # -- those who look
 
     def abandoned(self) -> list[ChordClaim]:
-        if not self._ready():
-            return []
-        due = self._insist(self._attend)
-        claims = (self._run(functools.partial(self._look, group_id=group_id)) for group_id in due)
-        found = [claim for claim in claims if claim is not None]
-        self.delete_expired()
+        found: list[ChordClaim] = []
+        try:
+            if self._ready():
+                for group_id in self._insist(self._attend):
+                    claim = self._run(functools.partial(self._look, group_id=group_id))
+                    found.extend(() if claim is None else [claim])
+                self.delete_expired()
+        except sa.exc.DBAPIError:  # somebody dropped the tables, say: that ends no worker
+            logger.exception("Nobody can look after the chords in the result database")
         return found
 
     def _attend(self, database: _Database) -> list[str]:
@@ -261,8 +264,12 @@ class DatabaseBook(ChordBook):
         if members is None:
             return 0
         say = database.say
-        told = {(row.position, row.task_id) for row in database.ask(say.places, gid=group_id)}
-        waiting = [place for place in enumerate(msgspec.json.decode(members)) if place not in told]
+        told = Counter(row.task_id for row in database.ask(say.places, gid=group_id))
+        waiting = []
+        for place in enumerate(msgspec.json.decode(members)):
+            told[place[1]] -= 1
+            if told[place[1]] < 0:
+                waiting.append(place)
         found = 0
         for some in _several(waiting):
             ids = [task_id for _, task_id in some]

@@ -426,6 +426,8 @@ class Consumer:
         if decision.error is not None and self.app.backend.async_writer:
             losses = self.settler.chords.losses(delivery, decision.error, state)
             results, parts = (*results, *losses.writes), losses.parts
+        elif decision.error is not None:
+            self.worker.hook_soon(self.settler.chords.lose, delivery, decision.error, state)
         self.settler.settlement(delivery, verdict, reason=decision.reason, results=results, parts=parts)
 
     def _records(self, decision: Decision, context: Context, state: str) -> Any:
@@ -542,15 +544,15 @@ class Consumer:
     def _give_back(self, request: Request, loss: Lost) -> None:
         del self.requests[request.job.number]
         limit = self.strategy.delivery_limit
-        settlement = Settlement(request.delivery, Verdict.LOST)
         if limit and request.delivery.failures + 1 >= limit:
             reason = f"{limit} processes died while running it (task_delivery_limit), the last by {loss.detail}"
             logger.error("Task %s[%s] goes to the dead queue: %s", request.name, request.id, reason)
             error = exceptions.WorkerLostError(reason)
-            decision = Decision(Action.REFUSE, request.headers, request.task, error=error)
+            decision = Decision(Action.REFUSE, request.headers, request.task, reason=reason, error=error)
             results = self._records(decision, request.context(), states.FAILURE)
-            settlement = Settlement(request.delivery, Verdict.DEAD, reason=reason, results=results)
-        self.settler.add([settlement])
+            self._give_up(request.delivery, Verdict.DEAD, decision, states.FAILURE, results)
+        else:
+            self.settler.settlement(request.delivery, Verdict.LOST)
         self._more.set()
         self.worker.on_progress()
 
@@ -558,7 +560,7 @@ class Consumer:
         del self.requests[request.job.number]
         decision = Decision(Action.FAIL, request.headers, request.task, error=error)
         results = self._records(decision, request.context(), states.FAILURE)
-        self.settler.settlement(request.delivery, Verdict.ACK, results=results)
+        self._give_up(request.delivery, Verdict.ACK, decision, states.FAILURE, results)
         self.worker.on_progress()
 
     # -- the end
