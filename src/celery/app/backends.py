@@ -30,6 +30,12 @@ BACKEND_ALIASES: dict[str, str] = {
     "disabled": "celery.backends.base:DisabledBackend",
 }
 
+#: Result backends of Celery that this version does not have.
+ABSENT = frozenset({
+    "arangodb", "azureblockblob", "cassandra", "consul", "cosmosdbsql", "couchbase", "couchdb", "dynamodb",
+    "elasticsearch", "file", "filesystem", "gs", "ironcache", "mongodb", "s3",
+})  # fmt: skip
+
 
 def by_name(
     backend: str | type[Backend] | None = None,
@@ -53,7 +59,8 @@ def by_name(
     path = aliases.get(backend, backend)
     if not re.search(r"[.:]", path):
         known = ", ".join(sorted(aliases))
-        raise ImproperlyConfigured(f"Unknown result backend: {backend!r}.  Known: {known}, and 'module:Class'.")
+        absent = "  Celery has one, this version does not." if backend in ABSENT else ""
+        raise ImproperlyConfigured(f"Unknown result backend: {backend!r}.{absent}  Known: {known}, and 'module:Class'.")
     try:
         found: type[Backend] = symbol_by_name(path)
     except (ImportError, AttributeError) as exc:

@@ -29,6 +29,12 @@ DRIVERS = {
     "pyamqp": "celery.brokers.amqp",
 }
 
+#: Transports of Celery that this version does not have.
+ABSENT = frozenset({
+    "SLMQ", "SQS", "azureservicebus", "azurestoragequeues", "confluentkafka", "consul", "etcd", "filesystem",
+    "gcpubsub", "kafka", "librabbitmq", "mongodb", "pgmq", "pyro", "qpid", "sqla", "sqlalchemy", "sqs", "zookeeper",
+})  # fmt: skip
+
 #: Settings that alone say where the broker is (the 3.x way).
 _SPLIT_FORM = ("broker_transport", "broker_host", "broker_port", "broker_user", "broker_password", "broker_vhost")
 
@@ -40,6 +46,8 @@ def broker_urls(app: Celery, *, read: bool = False) -> list[str]:
     conf = app.conf
     value = (conf.broker_read_url if read else conf.broker_write_url) or conf.broker_url
     if value:
+        if not isinstance(value, (str, list, tuple)):
+            raise ImproperlyConfigured(f"The broker URL is {value!r}; it must be text, or a list of texts.")
         return [
             _complete(url, conf)
             for text in ([value] if isinstance(value, str) else value)
@@ -113,8 +121,10 @@ def driver(url: str) -> Any:
     path = DRIVERS.get(scheme) or _entry_points().get(scheme)
     if path is None:
         known = ", ".join(sorted({*DRIVERS, *_entry_points()}))
+        absent = f"The transport {scheme!r} of Celery is not in this version"
+        wrong = absent if scheme in ABSENT else f"No broker transport is called {scheme!r}"
         raise ImproperlyConfigured(
-            f"No broker transport is called {scheme!r} (broker URL {mask(url)}). Known: {known}. "
+            f"{wrong} (broker URL {mask(url)}). Known: {known}. "
             "Others plug in as entry points of the group 'celery.brokers'."
         )
     return import_module(path)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from celery._state import get_current_task
-from celery.exceptions import CDeprecationWarning
+from celery.exceptions import CDeprecationWarning, ImproperlyConfigured
 from celery.platforms import isatty
 from celery.utils.log import ColorFormatter, LoggingProxy, get_logger, mlevel
 from celery.utils.nodenames import node_format
@@ -290,4 +290,7 @@ def _handler(logfile: Any) -> logging.Handler:
         return logging.StreamHandler(logfile)
     from logging.handlers import WatchedFileHandler
 
-    return WatchedFileHandler(logfile, encoding="utf-8")
+    try:
+        return WatchedFileHandler(logfile, encoding="utf-8")
+    except OSError as exc:
+        raise ImproperlyConfigured(f"The log file {logfile} cannot be opened: {exc.strerror}.") from exc

@@ -38,6 +38,8 @@ COMMANDS = {
     "status": "celery.bin.control:status",
     "worker": "celery.bin.worker:worker",
 }
+#: Commands of Celery that this version does not have.
+ABSENT = frozenset({"amqp", "beat", "events", "logtool", "migrate", "multi", "shell", "upgrade"})
 PLUGINS = "celery.commands"
 NO = frozenset({"0", "f", "false", "n", "no", "off"})
 
@@ -64,6 +66,8 @@ class CommandGroup(click.Group):
         """Find the command to run; tell what an unknown one may have meant."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
+            if name in ABSENT:
+                ctx.fail(f"The command {name!r} of Celery is not in this version.")
             from difflib import get_close_matches
 
             similar = get_close_matches(name, self.list_commands(ctx), cutoff=0.5)

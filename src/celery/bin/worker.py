@@ -17,7 +17,7 @@ from celery.bin.base import (
 )
 from celery.bin.params import Choice, ParamType
 from celery.exceptions import ImproperlyConfigured, SecurityError
-from celery.platforms import EX_FAILURE, EX_OK, create_pidlock, maybe_drop_privileges
+from celery.platforms import EX_FAILURE, EX_OK, LockFailed, create_pidlock, maybe_drop_privileges
 from celery.utils.log import get_logger
 from celery.utils.nodenames import default_nodename, host_format, node_format
 
@@ -198,7 +198,7 @@ def worker(
             no_color=ctx.obj.no_color or None,
             **options,
         )
-    except SecurityError as exc:
+    except (LockFailed, SecurityError) as exc:
         ctx.obj.error(str(exc))
         ctx.exit(EX_FAILURE)
     _run(ctx, program)

@@ -96,7 +96,12 @@ def test_an_unknown_transport_is_told_without_the_password():
         made(broker_url="carrier-pigeon://u:secret@h").send_task("t")
 
 
-@pytest.mark.parametrize("url", ["redis://h:port/0", "amqp://u:p@h:99999//"])
+def test_a_transport_that_is_to_come_is_called_so():
+    with pytest.raises(ImproperlyConfigured, match="transport 'sqs' of Celery is not in this version"):
+        made(broker_url="sqs://").send_task("t")
+
+
+@pytest.mark.parametrize("url", ["redis://h:port/0", "amqp://u:p@h:99999//", 17])
 def test_what_is_no_url_is_told(url):
     with pytest.raises(ImproperlyConfigured):
         made(broker_url=url).send_task("t", retry=False)

@@ -59,6 +59,13 @@ def test_an_unknown_command_is_refused_with_suggestions():
     assert "Did you mean one of these?\n    worker" in ended.stderr
 
 
+def test_a_command_that_is_to_come_is_called_so():
+    ended = command_line("beat")
+    assert ended.returncode == 2
+    assert "The command 'beat' of Celery is not in this version." in ended.stderr
+    assert "Did you mean" not in ended.stderr
+
+
 def test_an_application_is_found_in_the_working_directory(project):
     ended = command_line("-A", "proj", "report", cwd=project)
     assert ended.returncode == 0

@@ -181,6 +181,15 @@ def test_the_log_goes_to_a_file_named_after_the_node(start, project):
     assert (project / "w2.log").exists()
 
 
+@pytest.mark.parametrize("option", ["--logfile", "--pidfile"])
+def test_a_file_that_cannot_be_made_is_named_without_a_traceback(start, option):
+    status, said = start(option, "nowhere/file").wait()
+    assert status == 1
+    assert "nowhere/file" in said
+    assert "No such file or directory" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="what root may not do")
 def test_root_may_not_accept_pickle(start):
     status, said = start("--", 'accept_content=(json)["pickle"]').wait()
