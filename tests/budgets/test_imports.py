@@ -72,3 +72,5 @@ def test_an_application_sends_its_first_task_on_redis_without_heavy_modules(redi
 def test_a_worker_starts_without_what_only_some_need():
     modules = modules_loaded_by("import celery.apps.worker, celery.concurrency.prefork, celery.worker.consumer")
     assert not modules & {"kombu", "redis", "sqlalchemy", "multiprocessing"}
+    # Each of the processes of an idle worker would pay for these.
+    assert not modules & {"importlib.metadata", "zipfile", "email.message", "tempfile"}

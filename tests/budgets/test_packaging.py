@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tomllib
 
+from celery.apps.banner import OWN_VERSION
+
 #: Extras that Celery has under the same name.
 CELERY_EXTRAS = set(
     "arangodb auth azureblockblob brotli cassandra consul cosmosdbsql couchbase couchdb django dynamodb elasticsearch "
@@ -26,3 +28,7 @@ def test_the_stand_in_has_the_version_that_the_modules_report(root):
     stand_in = project(root / "packaging/celery/pyproject.toml")
     source = (root / "src/celery/__init__.py").read_text()
     assert f'__version__ = "{stand_in["version"].partition("+")[0]}"' in source
+
+
+def test_the_banner_shows_the_version_of_the_distribution(root):
+    assert project(root / "pyproject.toml")["version"] == OWN_VERSION

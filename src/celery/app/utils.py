@@ -7,7 +7,6 @@ documented here too (MOD-0297).
 from __future__ import annotations
 
 import platform
-from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +205,8 @@ def bugreport(app: Any) -> str:
 
 
 def _version(distribution: str) -> str:
+    from importlib import metadata  # 2 MiB of modules that only a report needs
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

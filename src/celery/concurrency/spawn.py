@@ -21,7 +21,6 @@ import runpy
 import signal
 import socket
 import sys
-import tempfile
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,6 +92,8 @@ def start(birth: Birth) -> int:
     Raises:
         ImproperlyConfigured: a setting that was changed at run time cannot be pickled.
     """
+    import tempfile  # half a MiB of modules that few workers need
+
     with tempfile.TemporaryFile() as file:
         try:
             file.write(pickle.dumps((sys.path, sys.argv, os.getcwd())) + pickle.dumps(birth))
