@@ -1,8 +1,8 @@
 """A way to a server that a test can cut, or let fall silent, as networks do. It runs in a thread of the test.
 
-*Cut*: every connection ends at both sides. *Hush*: what is open stays open and carries nothing any more, for good;
-connections made later work. The server and its clients see the same: only a missing answer tells them. *Slow*: what
-clients send arrives at a rate.
+*Cut*: every connection ends at both sides. *Close*: so does each that is made later. *Hush*: what is open stays open and
+carries nothing any more, for good; connections made later work. The server and its clients see the same: only a missing
+answer tells them. *Slow*: what clients send arrives at a rate.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Proxy:
         self._roads = set()
         self._silent = set()
         self._rate = None
+        self._closed = False
         self._carriers = set()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -49,6 +50,15 @@ class Proxy:
     def hush(self):
         """Let every open connection fall silent; how many there were."""
         return self._on_loop(self._hush)
+
+    def close(self):
+        """End every connection, and let nobody through any more, until `reopen`."""
+        self._closed = True
+        return self.cut()
+
+    def reopen(self):
+        """Let through who comes now."""
+        self._closed = False
 
     def slow(self, rate):
         """Carry so many bytes a second to the server, over each connection; None: as many as come."""
@@ -71,6 +81,8 @@ class Proxy:
         self._carriers.add(carrier := asyncio.current_task())
         carrier.add_done_callback(self._carriers.discard)
         try:
+            if self._closed:
+                raise ConnectionRefusedError
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.close()

@@ -9,6 +9,7 @@ from proxy import Proxy
 
 from celery import exceptions
 from celery.brokers.amqp import Sender
+from celery.brokers.amqp.messages import RETURNS
 from celery.brokers.base import Publish
 from celery.brokers.topology import Queue
 from celery.wire.envelope import Envelope
@@ -111,6 +112,30 @@ def test_what_was_acknowledged_into_the_silence_does_not_run_again(proxy, stage,
     assert worker.stop() == 0
     assert stage.waiting() == 0
     assert set(stage.ledger.counts("ran").values()) == {1}
+
+
+def test_what_comes_back_after_a_long_outage_is_not_sent_again_with_a_count(proxy, stage, rabbitmq_url):
+    """Copies of all that was waiting would be under way just when the connection may go again."""
+    worker = stage.worker("-c", "1", "--prefetch-multiplier", "8")
+    gate, keys = stage.key(), [stage.key() for _ in range(4)]
+    stage.send("block_late", gate)
+    stage.ledger.wait("start", gate)
+    stage.send_all("record_late", [(key,) for key in keys])
+    wait_until(lambda: worker.said().count(" received") == 5, worker.said)
+    assert proxy.close()
+    time.sleep(11)
+    connected = worker.said().count("Connected to")
+    proxy.reopen()
+    wait_until(lambda: worker.said().count("Connected to") > connected, worker.said)
+    wait_until(lambda: worker.said().count(" received") >= 9, worker.said)
+    worker.kill()
+    with (
+        contextlib.closing(Sender(rabbitmq_url, {})) as sender,
+        contextlib.closing(sender.inbox(Queue(stage.queue))) as inbox,
+    ):
+        found = [inbox.get(10).headers for _ in range(5)]
+        assert inbox.get(0.5) is None
+    assert not [headers for headers in found if RETURNS in headers]
 
 
 def test_who_waits_for_messages_notices_the_silence_too(proxy, stage, rabbitmq_url):
