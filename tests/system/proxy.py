@@ -1,8 +1,8 @@
 """A way to a server that a test can cut, or let fall silent, as networks do. It runs in a thread of the test.
 
-*Cut*: every connection ends at both sides. *Close*: so does each that is made later. *Hush*: what is open stays open and
-carries nothing any more, for good; connections made later work. The server and its clients see the same: only a missing
-answer tells them. *Slow*: what clients send arrives at a rate.
+*Cut*: every connection ends at both sides. *Close*: so does each that is made later. *Hush*: what is open stays open
+and carries nothing any more, for good; connections made later work. The server and its clients see the same: only a
+missing answer tells them. *Slow*: what clients send arrives at a rate.
 """
 
 from __future__ import annotations
