@@ -6,7 +6,7 @@ import pytest
 import redis
 from harness import Stage
 
-#: Commands that a server gets for a task that is sent and waited for alone, those of scripts included. 5.7 sends 36.
+#: Commands that a server gets for a task that is sent and waited for alone, those of scripts included.
 ALONE = {
     # The claim and the settlement.
     "evalsha": 2,
