@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from celery.canvas.nesting import says_how_deep
+from celery.canvas.nesting import limits_depth
 from celery.canvas.signature import Signature, as_list, maybe_signature
 
 #: A signature of any kind.
@@ -95,7 +95,7 @@ def _make(kind: str, kwargs: dict[str, Any], app: Any) -> Sig:
 # -- composing
 
 
-@says_how_deep
+@limits_depth
 def compose(left: Sig, right: Sig) -> Any:
     """`left | right`."""
     if kind_of(left) != GROUP:  # as a body it stays a group: its result is a list

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from celery.canvas.algebra import CHORD, fold, kind_of, laid_out, link_steps
 from celery.canvas.composed import Composed, as_signature, cloned, eldest
-from celery.canvas.nesting import says_how_deep
+from celery.canvas.nesting import limits_depth
 from celery.canvas.signature import Signature
 from celery.utils.functional import is_list
 from celery.utils.imports import symbol_by_name
@@ -94,7 +94,7 @@ class _chain(Composed[R]):  # noqa: N801 - the documented name
 
     # -- sending
 
-    @says_how_deep
+    @limits_depth
     def apply_async(  # type: ignore[override]  # every option by name
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> result.AsyncResult[R]:

@@ -23,7 +23,7 @@ from celery.backends.chords import start_of
 from celery.canvas.algebra import CHAIN, GROUP, after_group, completions, ends_in_group, header_of, kind_of, size_known
 from celery.canvas.composed import Composed, as_signature, cloned, eldest
 from celery.canvas.groups import Placed, group, members_from
-from celery.canvas.nesting import says_how_deep
+from celery.canvas.nesting import limits_depth
 from celery.canvas.sending import send_members
 from celery.canvas.signature import Signature, as_list
 from celery.utils.imports import symbol_by_name
@@ -154,7 +154,7 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
 
     # -- sending
 
-    @says_how_deep
+    @limits_depth
     def apply_async(  # type: ignore[override]  # every option by name
         self,
         args: Iterable[Any] | None = None,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from celery import _state
 from celery.canvas.algebra import members_of, size_known
-from celery.canvas.signature import Signature, maybe_signature
+from celery.canvas.signature import Signature
 
 if TYPE_CHECKING:
     from celery.app.base import Celery
@@ -37,7 +38,7 @@ class Composed(Signature[R]):
     def _read(self, members: Any) -> Any:
         if not size_known(members):
             return members
-        return type(members)(as_signature(member, self._app) for member in members)
+        return type(members)(map(as_signature, members, repeat(self._app)))
 
     @property
     def tasks(self) -> Any:
@@ -72,7 +73,7 @@ def as_signature(value: Any, app: Celery | None) -> Sig:
         raise TypeError(f"Workflows are made of signatures, not {value.__class__.__name__}: {value!r:.200}.{hint}")
     if isinstance(value, Signature):
         return value  # keeps the application that it has
-    return cast(Sig, maybe_signature(value, app=app))
+    return Signature.from_dict(value, app=app)
 
 
 #: Without a frame of its own, of which deep workflows have a limited number.

@@ -26,7 +26,7 @@ from celery.canvas.algebra import (
     unrolled,
 )
 from celery.canvas.composed import Composed, as_signature
-from celery.canvas.nesting import says_how_deep
+from celery.canvas.nesting import limits_depth
 from celery.canvas.sending import send_members
 from celery.canvas.signature import Signature, as_list
 from celery.utils.functional import is_list
@@ -123,7 +123,7 @@ class group(Composed[list[R]]):  # noqa: N801 - the documented name
 
     # -- sending
 
-    @says_how_deep
+    @limits_depth
     def apply_async(  # type: ignore[override]  # a GroupResult is no AsyncResult
         self,
         args: Iterable[Any] | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery import chain, chord, group, signature
@@ -86,6 +86,7 @@ WORKFLOWS = st.recursive(
 )
 
 
+@settings(deadline=None)  # the first one loads modules
 @given(first=WORKFLOWS, second=WORKFLOWS, third=WORKFLOWS)
 def test_composing_leaves_its_left_operands_alone(first, second, third):
     """CANVAS-014."""
@@ -121,27 +122,41 @@ def waiting(tasks):
     return app.publisher.run(lambda sender: sender.length(app.conf.task_default_queue))
 
 
-def test_workflows_may_be_inside_each_other_as_deep_as_with_celery(tasks):
+def test_workflows_may_be_inside_each_other_to_some_depth(tasks):
     before = waiting(tasks)
-    inside(tasks, 400).apply_async()
+    inside(tasks, 200).apply_async()
     assert waiting(tasks) == before + 1
 
 
 @pytest.mark.parametrize(
     "send",
     [
+        lambda tasks: inside(tasks, 250).apply_async(),
         lambda tasks: inside(tasks, 1000).apply_async(),
         lambda tasks: chain(tasks.add.s(1), inside(tasks, 1000)).apply_async(),
         lambda tasks: chord([tasks.add.s(1), inside(tasks, 1000)], tasks.total.s()).apply_async(),
         lambda tasks: group(tasks.add.s(1), inside(tasks, 1000)).apply_async(),
         lambda tasks: chord((tasks.add.s(n) for n in range(3)), inside(tasks, 1000)).apply_async(),
-        lambda tasks: inside(tasks, 470).apply_async(),
+        lambda tasks: chain(group(tasks.add.s(1), tasks.add.s(2)) for _ in range(250)).apply_async(),
         lambda tasks: tasks.add.s(1) | inside(tasks, 1000) | tasks.total.s(),
     ],
-    ids=["chord", "chain", "header", "group", "body", "JSON", "composing"],
+    ids=["a little", "chord", "chain", "header", "group", "body", "groups after groups", "composing"],
 )
 def test_what_is_too_deep_says_so_and_nothing_of_it_is_sent(tasks, send):
     before = waiting(tasks)
-    with pytest.raises(RecursionError, match=r"inside each other, \d+ levels of them"):
+    with pytest.raises(RecursionError, match=r"inside each other, \d+ levels of them; at most 230"):
         send(tasks)
+    assert waiting(tasks) == before
+
+
+def below(calls, call):
+    """Call from so deep."""
+    return below(calls - 1, call) if calls else call()
+
+
+def test_a_workflow_that_is_too_deep_for_where_it_is_sent_from_says_so(tasks):
+    workflow = inside(tasks, 200)
+    before = waiting(tasks)
+    with pytest.raises(RecursionError, match="inside each other, 200 levels"):
+        below(700, workflow.apply_async)
     assert waiting(tasks) == before
