@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from celery import _state, states
 from celery.app.attempt import Attempt
 from celery.app.context import Context
+from celery.app.outcome import Outcome
 from celery.app.trace import Tracer
 from celery.exceptions import Retry
 from celery.result import EagerResult
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from celery.app.base import Celery
-    from celery.app.outcome import Outcome
     from celery.app.task import Task
     from celery.canvas.signature import Signature
 
@@ -147,7 +147,7 @@ def _make(app: Celery, task: Task[..., Any], request: Context, args: Any, kwargs
     """Attempts until one is no retry, each settled in place."""
     tracer = Tracer(app, request.hostname, eager=True)
     while True:
-        attempt = Attempt(tracer.plan_of(task), request, args, kwargs, 0, request.outbox)
+        attempt = Attempt(tracer.plan_of(task), request, args, kwargs, request.outbox, Outcome(0, states.SUCCESS))
         outcome = tracer.make(attempt)
         _settle(task, request, attempt, outcome)
         retry = attempt.retval

@@ -486,12 +486,9 @@ class Celery:
     def backend(self) -> Backend:
         """The result backend; one for each thread, unless `result_backend_thread_safe`."""
         known: Backend | None = getattr(self._local, "_result_backend", None)
-        if known is not None:  # as for each attempt: settings take longer to ask than all the rest
-            return known
-        holder: Any = self if self.conf.result_backend_thread_safe else self._local
-        known = getattr(holder, "_result_backend", None)
-        if known is None:
-            known = self._load("celery.app.backends:open_backend")(self)
+        if known is None:  # before the settings are asked, which takes longer than all the rest
+            holder: Any = self if self.conf.result_backend_thread_safe else self._local
+            known = getattr(holder, "_result_backend", None) or self._load("celery.app.backends:open_backend")(self)
             holder._result_backend = known
         return known
 

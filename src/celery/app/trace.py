@@ -82,7 +82,8 @@ class Tracer:
         if build_tracer is not _OWN_BUILD_TRACER and not task.is_async:
             around = build_tracer(task.name, task, hostname=self.hostname, eager=self.eager, app=self.app, tracer=self)
         # Looked up only now: integrations put something around the body too, while they build.
-        plan = self._plans[task.name] = Plan.of(task)._replace(around=around)
+        plan = self._plans[task.name] = Plan.of(task)
+        plan.around = around
         return plan
 
     # -- the pipeline
@@ -201,41 +202,42 @@ class Tracer:
         self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Attempt:
         """Envelope -> Attempt. Raises what `read_task` raises, and NotRegistered."""
-        message = read_task(envelope, self.accept, closed=True)
-        headers = message.headers
-        plan = self.plan(headers["task"])
-        outbox = Outbox()
-        own = custom_headers(headers)
+        _, headers, args, kwargs, embed = read_task(envelope, self.accept, closed=True)
+        plan, outbox, properties = self.plan(headers["task"]), Outbox(), envelope.properties
+        of_the_call = {
+            "args": args,
+            "kwargs": kwargs,
+            "called_directly": False,
+            "hostname": self.hostname,
+            "delivery_info": delivery_info,
+            "correlation_id": properties.get("correlation_id"),
+            "reply_to": properties.get("reply_to"),
+            "properties": properties,
+            "headers": custom_headers(headers),
+            "outbox": outbox,
+        }
         request = Context.__new__(Context)
         # The headers were made for us by the reader, and become the request.
         values = request.__dict__ = headers
-        values.update(message.embed)
+        values.update(embed)
         values.update(context)
-        values["args"] = message.args
-        values["kwargs"] = message.kwargs
-        values["called_directly"] = False
-        values["hostname"] = self.hostname
-        values["delivery_info"] = delivery_info
-        values["correlation_id"] = envelope.properties.get("correlation_id")
-        values["reply_to"] = envelope.properties.get("reply_to")
-        values["properties"] = envelope.properties
-        values["headers"] = own
-        values["outbox"] = outbox
-        return Attempt(plan, request, message.args, message.kwargs, job, outbox)
+        values.update(of_the_call)
+        return Attempt(plan, request, args, kwargs, outbox, Outcome(job, states.SUCCESS))
 
     def begin(self, attempt: Attempt) -> None:
         """The request becomes current. What raises here fails the attempt as its body would."""
-        task, request = attempt.plan.task, attempt.request
+        plan, request = attempt.plan, attempt.request
+        task = plan.task
         _state.push_frame(task, request)
         attempt.outcome.started = time.time()
         attempt.clock = time.perf_counter()
-        if attempt.plan.settles_here and task.track_started and not self.eager:
+        if plan.settles_here and task.track_started and not self.eager:
             self._store_started(attempt)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(
                 sender=task, task_id=request.id, task=task, args=attempt.args, kwargs=attempt.kwargs
             )
-        if "before_start" in attempt.plan.custom:
+        if "before_start" in plan.custom:
             task.before_start(request.id, attempt.args, attempt.kwargs)
 
     def succeed(self, attempt: Attempt, retval: Any) -> None:
@@ -288,8 +290,8 @@ class Tracer:
     def finish(self, attempt: Attempt) -> Outcome:
         """Hooks, signals, log; then the request is current no more."""
         try:
-            _FINISHERS[attempt.outcome.state](attempt)
             outcome = attempt.outcome
+            _FINISHERS[outcome.state](attempt)
             if signals.task_postrun.receivers:
                 request, task = attempt.request, attempt.plan.task
                 signals.task_postrun.send(
@@ -334,14 +336,15 @@ class Tracer:
 
     def _record(self, attempt: Attempt, value: Any) -> None:
         """The result as bytes. Raises EncodeError."""
-        task, request, outcome = attempt.plan.task, attempt.request, attempt.outcome
+        plan, request, outcome = attempt.plan, attempt.request, attempt.outcome
+        task = plan.task
         ignored = get_actual_ignore_result(task, request)
         if ignored and not (task.store_errors_even_if_ignored and outcome.state in states.EXCEPTION_STATES):
             return
         if self.eager and not task.store_eager_result:
             return
-        backend: Backend = task.backend
-        outcome.writes.append(backend.prepare_write(request.id, value, outcome.state, outcome.traceback, request))
+        write = plan.backend.prepare_write(request.id, value, outcome.state, outcome.traceback, request)
+        outcome.writes.append(write)
 
     def _tell_others(self, attempt: Attempt, exc: BaseException) -> None:
         """Steps that will now never run fail too."""
@@ -423,17 +426,17 @@ class Tracer:
 
 
 def _finish_success(attempt: Attempt) -> None:
-    task, request, custom = attempt.plan.task, attempt.request, attempt.plan.custom
-    retval, outcome = attempt.retval, attempt.outcome
-    if "on_success" in custom:
-        _guarded(attempt, task.on_success, retval, request.id, attempt.args, attempt.kwargs)
+    plan, outcome = attempt.plan, attempt.outcome
+    task, retval, call = plan.task, attempt.retval, (attempt.request.id, attempt.args, attempt.kwargs)
+    if "on_success" in plan.custom:
+        _guarded(attempt, task.on_success, retval, *call)
     if signals.task_success.receivers:
         signals.task_success.send(sender=task, result=retval, runtime=outcome.runtime)
     if logger.isEnabledFor(logging.INFO):
         outcome.summary = saferepr(retval, task.resultrepr_maxsize)
         _log(attempt, logging.INFO, LOG_SUCCESS, None, runtime=outcome.runtime, return_value=outcome.summary)
-    if "after_return" in custom:
-        _guarded(attempt, task.after_return, outcome.state, retval, request.id, attempt.args, attempt.kwargs, None)
+    if "after_return" in plan.custom:
+        _guarded(attempt, task.after_return, outcome.state, retval, *call, None)
 
 
 def _finish_failure(attempt: Attempt) -> None:
@@ -564,7 +567,7 @@ def build_tracer(
         outbox = Outbox()
         context.update(id=uuid, args=args, kwargs=kwargs, called_directly=False, outbox=outbox)
         context.__dict__.setdefault("root_id", uuid)
-        return tracer._make(Attempt(Plan.of(task), context, args, kwargs, 0, outbox))
+        return tracer._make(Attempt(Plan.of(task), context, args, kwargs, outbox, Outcome(0, states.SUCCESS)))
 
     return trace
 

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: Seconds that a finished outcome may wait for others.
-FLUSH = 0.001
+#: Seconds that a finished outcome may wait for others, and between two looks for those that did so for longer.
+FLUSH, _LOOK = 0.002, 0.005
 #: Exit status of a child whose worker has vanished.
 WORKER_GONE = 75
 
@@ -248,7 +248,7 @@ class _Flusher:
     def _watch(self) -> None:
         while not self._closed:
             self._waiting.wait()
-            time.sleep(5 * FLUSH)
+            time.sleep(_LOOK)
             self._waiting.clear()
             with self._lock:
                 late = bool(self._batch) and time.monotonic() - self._oldest > FLUSH

@@ -38,12 +38,15 @@ _MOST_BYTES = 8 << 20
 
 
 class Held(msgspec.Struct, eq=False, gc=False):
-    """A job in a lane. A struct, as one is made for each message: a third of the cost of a named tuple."""
+    """A job here, waiting or in a lane. A struct, as one is made for each message: a third of a named tuple's cost."""
 
-    sequence: int
     job: Job
     handling: Handling
-    cost: float
+    #: Bytes of its message.
+    size: int
+    #: In its lane; 0 while it waits.
+    sequence: int = 0
+    cost: float = 0.0
 
 
 class Lane:
@@ -65,13 +68,12 @@ class Lane:
         """Whether it may be given jobs."""
         return not self.closed and not self.stuck
 
-    def take(self, job: Job, handling: Handling, cost: float) -> Held:
+    def take(self, held: Held, cost: float) -> None:
         """Enter a job that is handed out."""
-        self.sequence += 1
-        held = Held(self.sequence, job, handling, cost)
-        self.held[self.sequence] = held
+        self.sequence = held.sequence = self.sequence + 1
+        self.held[held.sequence] = held
+        held.cost = cost
         self.load += cost
-        return held
 
     def release(self, sequence: int) -> Held | None:
         """A job is over, or came back."""
@@ -90,17 +92,18 @@ class Dispatcher:
     """What waits, and how long each task takes."""
 
     def __init__(self) -> None:
-        self.waiting: deque[tuple[Job, Handling]] = deque()
-        self.waiting_async: deque[tuple[Job, Handling]] = deque()
+        self.waiting: deque[Held] = deque()
+        self.waiting_async: deque[Held] = deque()
         self._waiting_bytes = 0
         self._seconds: dict[str, float] = {}
         #: Mean seconds of a sync job lately; None before the first.
         self.mean: float | None = None
         self._probe = _PROBE
 
-    def measured(self, job: Job, handling: Handling, runtime: float) -> None:
+    def measured(self, held: Held, runtime: float) -> None:
         """A job took this long."""
-        seconds = runtime + _OVERHEAD + _PER_BYTE * job.size
+        handling = held.handling
+        seconds = runtime + _OVERHEAD + _PER_BYTE * held.size
         known = self._seconds.get(handling.task)
         self._seconds[handling.task] = seconds if known is None else known + _WEIGHT * (seconds - known)
         if not handling.is_async:
@@ -112,35 +115,33 @@ class Dispatcher:
         """
         self._seconds.pop(handling.task, None)
 
-    def cost(self, handling: Handling) -> float:
-        """What a job is expected to take; a whole hand-out when nothing is known."""
-        return self._seconds.get(handling.task, HANDOUT)
-
     def add(self, jobs: Iterable[tuple[Job, Handling]]) -> None:
         """These wait."""
         only_async = True
-        for item in jobs:
-            self._waiting_bytes += item[0].size
-            if item[1].is_async:
-                self.waiting_async.append(item)
+        for job, handling in jobs:
+            size = job.size
+            self._waiting_bytes += size
+            held = Held(job, handling, size)
+            if handling.is_async:
+                self.waiting_async.append(held)
             else:
                 only_async = False
-                self.waiting.append(item)
+                self.waiting.append(held)
         self._probe = min(2 * self._probe, _MOST_PROBED) if only_async else _PROBE
 
     def put_back(self, jobs: Sequence[Held]) -> None:
         """These came back, and go first."""
         for held in reversed(jobs):
-            self._waiting_bytes += held.job.size
-            (self.waiting_async if held.handling.is_async else self.waiting).appendleft((held.job, held.handling))
+            self._waiting_bytes += held.size
+            (self.waiting_async if held.handling.is_async else self.waiting).appendleft(held)
 
     def remove(self, number: int) -> bool:
         """Take a waiting job out."""
         for queue in (self.waiting, self.waiting_async):
-            for item in queue:
-                if item[0].number == number:
-                    queue.remove(item)
-                    self._waiting_bytes -= item[0].size
+            for held in queue:
+                if held.job.number == number:
+                    queue.remove(held)
+                    self._waiting_bytes -= held.size
                     return True
         return False
 
@@ -155,16 +156,19 @@ class Dispatcher:
         open_lanes.sort(key=lambda lane: lane.load)
         share = -(-len(waiting) // len(open_lanes))
         handed = []
+        seconds = self._seconds
         for lane in open_lanes:
             batch: list[Held] = []
             while waiting and len(batch) < share and len(lane.held) < MOST:
-                job, handling = waiting[0]
-                cost = self.cost(handling)
+                held = waiting[0]
+                # A whole hand-out where nothing is known.
+                cost = seconds.get(held.handling.task, HANDOUT)
                 if lane.held and lane.load + cost > HANDOUT:
                     break
                 waiting.popleft()
-                self._waiting_bytes -= job.size
-                batch.append(lane.take(job, handling, cost))
+                self._waiting_bytes -= held.size
+                lane.take(held, cost)
+                batch.append(held)
             if batch:
                 handed.append((lane, batch))
         return handed
@@ -176,9 +180,10 @@ class Dispatcher:
         open_lanes = [lane for lane in lanes if not lane.closed and len(lane.held) < lane.capacity]
         while waiting and open_lanes:
             lane = min(open_lanes, key=lambda each: len(each.held))
-            job, handling = waiting.popleft()
-            self._waiting_bytes -= job.size
-            handed.setdefault(lane, []).append(lane.take(job, handling, 0.0))
+            held = waiting.popleft()
+            self._waiting_bytes -= held.size
+            lane.take(held, 0.0)
+            handed.setdefault(lane, []).append(held)
             if len(lane.held) >= lane.capacity:
                 open_lanes.remove(lane)
         return list(handed.items())

@@ -258,7 +258,7 @@ class LanePool(Pool):
                 held = channel.release(sequence)
                 if held is not None:
                     if held.job.aftermath is None:
-                        self.dispatcher.measured(held.job, held.handling, outcome.runtime)
+                        self.dispatcher.measured(held, outcome.runtime)
                     outcomes.append(outcome)
             self._assign()
             self.events.finished(outcomes)

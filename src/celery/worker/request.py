@@ -66,6 +66,8 @@ BATCH, _BATCH_BYTES = 256, 4 << 20
 BACKLOG, BACKLOG_BYTES = 4096, 16 << 20
 #: Seconds between two tries to reach a result store that is away, at first and at most.
 _STORE_PAUSES = (0.1, 5.0)
+#: Of nearly every outcome: Python 3.11 takes 0.1 us to find a member of an enumeration.
+_ACK, _UNREADABLE = Verdict.ACK, Disposition.UNREADABLE
 
 
 class Request(RequestFacts):
@@ -219,12 +221,12 @@ class Request(RequestFacts):
 
     def verdict(self, outcome: Outcome) -> Verdict:
         """What the broker is told at the end; see the table above."""
-        if outcome.disposition is Disposition.UNREADABLE:
+        if outcome.disposition is _UNREADABLE:
             return Verdict.DEAD
         if self.refusal is not None and not self.settled_start:
             return self.refusal
         if not self.acks_late:
-            return Verdict.ACK
+            return _ACK
         if outcome.disposition is Disposition.REJECT:
             return Verdict.DEAD
         if outcome.disposition is Disposition.REQUEUE:
@@ -233,7 +235,7 @@ class Request(RequestFacts):
             self.task.acks_on_failure, self.task.acks_on_failure_or_timeout
         ):
             return Verdict.DEAD
-        return Verdict.ACK
+        return _ACK
 
     @property
     def requeues_timeout(self) -> bool:

@@ -60,6 +60,10 @@ class Action(enum.Enum):
     REFUSE = "refuse"
 
 
+#: Of nearly every message: Python 3.11 takes 0.1 us to find a member of an enumeration.
+_RUN, _COUNT = Action.RUN, Action.COUNT
+
+
 class Decision(msgspec.Struct, gc=False):
     """An action, and what it takes."""
 
@@ -150,8 +154,7 @@ class Strategy:
                 f"workers or pool processes died too often while they had it: {delivery.failures} (task_delivery_limit)"
             )
             return Decision(Action.REFUSE, source, task, error=error, reason=str(error))
-        reason = self._revocation(label, source)
-        if reason:
+        if (label.id in self.revoked or self.is_revoked is not None) and (reason := self._revocation(label, source)):
             return Decision(Action.DROP, source, task, error=TaskRevokedError(reason), reason=reason)
         if label.expires is not None and _moment(source, "expires") <= now:
             return Decision(Action.DROP, source, task, error=TaskRevokedError("expired"), reason="expired")
@@ -159,7 +162,7 @@ class Strategy:
         if label.eta is not None and (eta := _moment(source, "eta")) > now:
             return Decision(Action.WAIT, source, task, handling, until=eta)
         counting = delivery.uncounted and task.acks_late and self.delivery_limit
-        return Decision(Action.COUNT if counting else Action.RUN, source, task, handling)
+        return Decision(_COUNT if counting else _RUN, source, task, handling)
 
     def _revocation(self, label: Label, source: Source) -> str | None:
         if label.id in self.revoked:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery.concurrency.base import HANDOUT, Handling, Job
-from celery.concurrency.dispatch import MOST, Dispatcher, Lane
+from celery.concurrency.dispatch import MOST, Dispatcher, Held, Lane
 from celery.wire.envelope import Envelope
 
 JOB = Job(1, Envelope({}, b""), {})
@@ -21,7 +21,7 @@ def known(seconds, task="t"):
     """A dispatcher that has seen the task take this long."""
     dispatcher = Dispatcher()
     for _ in range(50):
-        dispatcher.measured(JOB, Handling(task), seconds)
+        dispatcher.measured(Held(JOB, Handling(task), JOB.size), seconds)
     return dispatcher
 
 
@@ -90,7 +90,7 @@ class TestHandOut:
         back = [held for number in (4, 5) if (held := lane.release(batch[number].sequence))]
         dispatcher.add(jobs(1, first=7))
         dispatcher.put_back(back)
-        assert [job.number for job, _ in dispatcher.waiting] == [5, 6, 7]
+        assert [held.job.number for held in dispatcher.waiting] == [5, 6, 7]
 
     def test_what_waits_can_be_taken_out(self):
         dispatcher = Dispatcher()
@@ -99,14 +99,14 @@ class TestHandOut:
         assert dispatcher.remove(2)
         assert dispatcher.remove(3)
         assert not dispatcher.remove(2)
-        assert [job.number for job, _ in dispatcher.waiting] == [1]
+        assert [held.job.number for held in dispatcher.waiting] == [1]
 
     @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 0.1)), max_size=60), st.integers(1, 5))
     def test_no_job_is_lost_or_doubled(self, tasks, lanes):
         dispatcher = Dispatcher()
         expected = []
         for number, (task, seconds) in enumerate(tasks, 1):
-            dispatcher.measured(JOB, Handling(task), seconds)
+            dispatcher.measured(Held(JOB, Handling(task), JOB.size), seconds)
             dispatcher.add(jobs(1, task, number))
             expected.append(number)
         lanes = [Lane() for _ in range(lanes)]
@@ -159,7 +159,7 @@ class TestRoom:
         dispatcher = known(0.000_01)
         large = Job(1, b"x" * 1_000_000, None)
         for _ in range(200):
-            dispatcher.measured(large, Handling("t"), 0.000_01)
+            dispatcher.measured(Held(large, Handling("t"), large.size), 0.000_01)
         assert dispatcher.room(self.lanes(1), []) in range(3, 6)
 
     def test_nothing_is_wanted_while_many_bytes_wait(self):
