@@ -100,6 +100,14 @@ def test_with_early_acknowledgement_each_chord_ends_or_fails(stage, task):
     assert all(told[chords[key].id] == 0 for key in chords if key not in failed)
 
 
+def test_a_member_that_is_stopped_by_the_delivery_limit_fails_its_chord(stage, task):
+    stage.worker("-c", "2", task_delivery_limit=2)
+    result = chord([task("nap", stage.key(), 0.0), task("die_again", stage.key())], task("echo")).apply_async()
+    error = result.get(timeout=TAKEOVER, propagate=False)
+    assert isinstance(error, ChordError)
+    assert "task_delivery_limit" in str(error)
+
+
 @pytest.mark.timeout(120 + 2 * FIRE)
 def test_under_fire_a_chord_ends_by_its_body_or_its_error_callback(stage, request):
     """One member of a hundred fails, and each second a child or a worker is killed.

@@ -7,7 +7,7 @@ import sys
 import uuid
 
 import pytest
-from harness import wait_until
+from harness import Stage, wait_until
 
 from celery.exceptions import ChordError
 
@@ -31,10 +31,13 @@ chord(members(), signature("project.record", (body,), app=app, task_id=body)).ap
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("name", ["sqlite", pytest.param("redis", marks=pytest.mark.needs("redis"))])
-def test_a_chord_whose_producer_was_killed_fails(make_stage, name):
-    stage = make_stage(name)
+@pytest.mark.parametrize("name", ["sqlite", pytest.param("redis", marks=pytest.mark.needs("redis")), "database"])
+def test_a_chord_whose_producer_was_killed_fails(make_stage, tmp_path, name):
+    stage = make_stage("sqlite" if name == "database" else name)
+    if name == "database":
+        stage = Stage(name, stage.broker, f"db+sqlite:///{tmp_path / 'results.sqlite'}", tmp_path)
     worker, body = stage.worker(), str(uuid.uuid4())
+    wait_until(lambda: stage.app.backend.chords.counts({}), "a worker that looks after chords")
     arguments = (stage.broker, stage.backend, stage.queue, body)
     with subprocess.Popen([sys.executable, "-c", PRODUCER, *arguments], stdout=subprocess.PIPE, text=True) as producer:
         try:
@@ -47,3 +50,5 @@ def test_a_chord_whose_producer_was_killed_fails(make_stage, name):
     wait_until(lambda: stage.waiting() == 0, lambda: f"{stage.waiting()} messages wait")
     assert worker.stop() == 0
     assert stage.ledger.counts("ran")[body] == 0
+    if name == "database":
+        stage.close()
