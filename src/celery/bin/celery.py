@@ -181,10 +181,14 @@ def celery(
 
 def _find_app(ctx: click.Context, path: str) -> Celery:
     """Find the application that ``-A`` names (CLI-015)."""
+    from celery.app.base import Celery
     from celery.app.utils import find_app
 
     try:
-        return find_app(path)  # type: ignore[no-any-return]  # what the path leads to
+        found = find_app(path)
+        if isinstance(found, Celery):
+            return found
+        reason = f"{path} is no application but {found!r}."
     except ModuleNotFoundError as exc:
         parts = path.replace(":", ".") + "."
         missing = exc.name is not None and parts.startswith(exc.name + ".")

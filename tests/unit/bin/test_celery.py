@@ -72,6 +72,13 @@ def test_an_application_is_found_in_the_working_directory(project):
     assert "redis_max_connections: 7" in ended.stdout
 
 
+def test_what_is_no_application_is_refused(project):
+    (project / "other.py").write_text("number = 5\n")
+    ended = command_line("-A", "other:number", "report", cwd=project)
+    assert ended.returncode == 2
+    assert "other:number is no application but 5." in ended.stderr
+
+
 def test_the_working_directory_is_changed_to_first(project):
     assert command_line("-A", "proj", "--workdir", str(project), "report").returncode == 0
 
