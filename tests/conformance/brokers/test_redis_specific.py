@@ -373,6 +373,28 @@ def test_a_lost_delivery_is_acknowledged_by_its_heir(place):
     asyncio.run(run())
 
 
+def test_large_tasks_that_a_dead_worker_had_started_are_all_told(place):
+    """Some at a time, so that no answer is longer than what a client may have to read."""
+
+    async def run():
+        headers = [{"task": "w.add", "id": str(number)} for number in range(4)]
+        large = [Envelope(each, b"x" * 700_000, properties={"priority": 0}) for each in headers]
+        place.sender.publish([Publish(envelope, "", "tasks") for envelope in large])
+        async with place.receiver(node="gone@host") as gone:
+            held = [delivery for _ in range(4) for delivery in await take(gone, 1)]
+            await settle(gone, Verdict.START, *held)
+        async with place.receiver() as receiver:
+            deliveries = []
+            while len(deliveries) < 4:
+                deliveries += await take(receiver)
+            assert sorted(ids(deliveries)) == ["0", "1", "2", "3"]
+            assert all(delivery.lost for delivery in deliveries)
+            assert await settle(receiver, Verdict.ACK, *deliveries) == []
+        assert place.keys() == set()
+
+    asyncio.run(run())
+
+
 def leave_started(place):
     """Leave what a worker leaves that died after it had started its only task."""
 

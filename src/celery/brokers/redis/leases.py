@@ -165,7 +165,7 @@ class Leases:
             if report:
                 for tag, record in zip(started[::2], started[1::2], strict=True):
                     self._inherit(tag.decode(), record)
-            if not held:
+            if not held and not started:
                 return
             await self._restore(held, self._keys.held(worker), failed=failed)
 

@@ -1,7 +1,6 @@
 -- Look at what a dead worker left, and take over what it had started.
 -- ARGV: workers, id of the dead, its held set, its started hash, our started hash, unacked, index, how many,
---   bytes of what it held after which the rest is left for the next time, '1' to leave workers whose lease is running
---   alone, its claim.
+--   bytes after which the rest is left for the next time, '1' to leave workers whose lease is running alone, its claim.
 -- A claim that it has not recorded goes back as it was, the latest first.
 -- Gives: [tag, record, ... of what it held, the latest first], [tag, record, ... of what it had started, now ours].
 -- When both are empty nothing is left of it, and its id is forgotten.
@@ -34,12 +33,13 @@ for i = 1, math.min(many, #entries) do
   bytes = bytes - #record
   if bytes <= 0 then break end
 end
-local records = started ~= ours and redis.call('HGETALL', started) or {}
-for at = 1, #records, 2 do
-  redis.call('HSET', ours, records[at], records[at + 1])
-  running[#running + 1] = records[at]
-  running[#running + 1] = records[at + 1]
+for _, tag in ipairs(started ~= ours and redis.call('HKEYS', started) or {}) do
+  if bytes <= 0 then break end
+  local record = redis.call('HGET', started, tag)
+  redis.call('HSET', ours, tag, record)
+  redis.call('HDEL', started, tag)
+  running[#running + 1], running[#running + 2] = tag, record
+  bytes = bytes - #record
 end
-if #records > 0 then redis.call('DEL', started) end
-if #lying == 0 then redis.call('ZREM', workers, id) end
+if #lying == 0 and #running == 0 then redis.call('ZREM', workers, id) end
 return {lying, running}
