@@ -11,6 +11,7 @@ import pytest
 from harness import wait_until
 
 from celery import Celery, chain, chord, group, signals, signature
+from celery.contrib.testing.worker import start_worker
 
 STORES = ["sqlite", pytest.param("redis", marks=pytest.mark.needs("redis"))]
 SIZE = 10_000
@@ -114,3 +115,30 @@ def test_messages_of_groups_after_groups_grow_with_what_is_left_and_no_faster(si
     of_header = sizes(lambda: chain(*(group(*(step() for _ in range(10))) for _ in range(10))))
     assert len(of_header) == 10
     assert max(of_header) < many
+
+
+def test_what_a_worker_sends_of_groups_after_groups_is_what_is_left_once_for_each_member():
+    """CANVAS-080: from the second group on, which has the root in it, each is shorter than the one before, evenly."""
+    deep, across, seen = 20, 5, []
+
+    def keep(body, **_):
+        seen.append(len(repr(body)))
+
+    with Celery(broker="memory://", backend="cache+memory://", set_as_current=False) as app:
+
+        @app.task(name="scale.nothing")
+        def nothing(*_):
+            return None
+
+        groups = [group(nothing.si() for _ in range(across)) for _ in range(deep)]
+        signals.before_task_publish.connect(keep)
+        try:
+            with start_worker(app, perform_ping_check=False):
+                chain(*groups, nothing.s()).apply_async().get(timeout=30)
+        finally:
+            signals.before_task_publish.disconnect(keep)
+    assert len(seen) == deep * across + 1
+    sizes = [max(seen[first : first + across]) for first in range(0, deep * across, across)]
+    assert sizes[1] < 1.2 * sizes[0]
+    shorter = [before - after for before, after in itertools.pairwise(sizes[1:])]
+    assert max(shorter) < 1.2 * min(shorter)
