@@ -226,6 +226,7 @@ class TestServers:
         assert twice <= 2 * restarts
         assert worker.stop() == 0
 
+    @pytest.mark.timeout(150)
     def test_a_message_whose_receiver_is_slow_survives_the_connection(self, server, stage):
         stage.worker("-c", "1", "--include", "held_receivers")
         gate, key = stage.key(), stage.key()

@@ -404,11 +404,14 @@ class ReplyWatcher(Watcher):
         return bool(self._arrived or self._failure or self._woken)
 
     def _read(self, queue: ReplyQueue, inbox: Inbox, deadline: float) -> None:
-        """Read the queue until there is news."""
+        """Read the queue until there is news, and what came with it."""
         self._sitter, self._inbox = threading.get_ident(), inbox
         try:
-            while not self._news() and (left := deadline - time.monotonic()) > 0:
-                envelope = inbox.get(left)
+            while (at_hand := inbox.at_hand) or not self._news():
+                left = deadline - time.monotonic()
+                if left <= 0 and not at_hand:
+                    break
+                envelope = inbox.get(max(left, 0.0))
                 if envelope is not None:
                     self._replies.take(queue, envelope)
         except (exceptions.OperationalError, exceptions.ImproperlyConfigured):

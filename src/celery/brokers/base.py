@@ -237,6 +237,11 @@ class Inbox(abc.ABC):
     #: Whether `wake` ends a `get` that waits. Then whoever waits for something else too may read it itself.
     wakes: ClassVar[bool] = False
 
+    @property
+    def at_hand(self) -> int:
+        """How many messages `get` has here already, as far as that is known."""
+        return 0
+
     @abc.abstractmethod
     def get(self, timeout: float | None) -> Envelope | None:
         """The next message, or None after `timeout` seconds (None: no bound). Raises OperationalError."""

@@ -53,6 +53,11 @@ class Inbox(base.Inbox):
             self.close()
             raise
 
+    @property
+    def at_hand(self) -> int:
+        """How many have arrived."""
+        return len(self._arrived)
+
     def get(self, timeout: float | None) -> Envelope | None:
         """The next message, or None after `timeout` seconds."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
