@@ -8,6 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections import deque
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
@@ -214,7 +215,7 @@ class Receiver(base.Receiver):
                 letter = dead.write(text, str(error))
                 unreadable += (int(Verdict.DEAD), tag, 0, self._keys.dead(queue), letter, dead.KEPT)
         if unreadable:
-            await stream.run(load(*_SETTLE), *self._settle_prefix(), 0, 0, *unreadable)
+            await stream.run(load(*_SETTLE), *self._settle_prefix, 0, 0, *unreadable)
 
     def _inherited(self, tag: str, record: bytes) -> None:
         """A dead worker had started this: deliver it as lost."""
@@ -256,7 +257,7 @@ class Receiver(base.Receiver):
         plan = settling.plan(batch, postings, self._keys, store=self._store, visibility_timeout=self._timeout)
         if not plan.settlements:
             return []
-        reply = await stream.run(load(*_SETTLE), *self._settle_prefix(), *plan.arguments)
+        reply = await stream.run(load(*_SETTLE), *self._settle_prefix, *plan.arguments)
         if self._leases is not None and any(item.verdict is Verdict.DELAY for item in batch):
             self._leases.delayed()
         return plan.told(reply)
@@ -293,7 +294,9 @@ class Receiver(base.Receiver):
             )
         return postings
 
+    @cached_property
     def _settle_prefix(self) -> tuple[str | int, ...]:
+        """What the script is told of all settlements; fixed once `share` was asked."""
         keys = self._keys
         database = self._address.database
         names = (keys.unacked, keys.index, keys.held(self._id), keys.started(self._id))
