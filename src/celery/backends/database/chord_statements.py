@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Seconds from the begin of a chord to the first look at its records, and what one who looks has for it.
 FIRST_LOOK, LOOKING = 2.0, 10.0
+#: A chord's end is put off when it is nearer than this share of its life.
+_FRESH = 0.9
 #: Chords that one question of a worker gives, and ids whose records one look reads at once.
 AT_ONCE, IDS_AT_ONCE = 100, 500
 
@@ -34,7 +36,7 @@ class Statements:
 
     def __init__(self, tables: ChordTables, records: sa.Table, dialect: str, terms: Terms) -> None:
         self.now = chord_tables.clock(dialect)
-        self._life = sa.null() if terms.life is None else self.now + terms.life
+        self._life: Any = sa.null() if terms.life is None else self.now + terms.life
         self._mine = tables.chord.c.group_id == sa.bindparam("gid")
         self._open = sa.and_(self._mine, tables.chord.c.closed == 0)
         self._beginning(tables.chord)
@@ -80,10 +82,11 @@ class Statements:
     def _counting(self, tables: ChordTables, terms: Terms) -> None:
         chord, part = tables.chord, tables.part
         c, lease = chord.c, chord.c.lease_ends
-        # new: parts; also what a transaction begins with, as it locks the row.
-        self.count = (
-            sa.update(chord).where(self._open).values(counted=c.counted + sa.bindparam("new"), expires=self._life)
-        )
+        # new: parts; also what a transaction begins with, as it locks the row. No index changes with it.
+        expires = self._life
+        if terms.life is not None:
+            expires = sa.case((c.expires < self.now + terms.life * _FRESH, self._life), else_=c.expires)
+        self.count = sa.update(chord).where(self._open).values(counted=c.counted + sa.bindparam("new"), expires=expires)
         self.part = sa.insert(part)
         self.parts = (
             sa.select(part.c.position, part.c.task_id, part.c.payload)
