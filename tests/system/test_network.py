@@ -2,12 +2,14 @@
 
 import contextlib
 import time
+from concurrent import futures
 
 import pytest
 from harness import Census, Stage, measured, size, wait_until
 from proxy import Proxy
 
-from celery import exceptions
+from celery import Celery, exceptions
+from celery.app.context import Context
 from celery.brokers.amqp import Sender
 from celery.brokers.amqp.messages import RETURNS
 from celery.brokers.base import Publish
@@ -155,3 +157,32 @@ def test_who_waits_for_messages_notices_the_silence_too(proxy, stage, rabbitmq_u
         # To the server the silent reader is still there, and takes its turn.
         other.publish([reply, reply])
         assert inbox.get(10) is not None
+
+
+def test_who_waits_for_a_result_over_rpc_goes_on_when_connections_were_cut(proxy, stage, rabbitmq_url):
+    ours = Celery(broker=stage.broker, backend="rpc://", set_as_current=False)
+    theirs = Celery(broker=rabbitmq_url, backend="rpc://", set_as_current=False)
+    with (
+        contextlib.closing(ours.publisher),
+        contextlib.closing(theirs.publisher),
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
+
+        def wait(task_id, told):
+            ours.backend.on_task_call(None, task_id)
+            told.append(ours.thread_oid)
+            # So long an interval that only a reader who has the message ends the wait.
+            return ours.backend.wait_for(task_id, timeout=40, interval=60)["result"]
+
+        for number, cut in enumerate([False, True, True]):
+            task_id, told = f"{stage.key()}-{number}", []
+            waiting = pool.submit(wait, task_id, told)
+            wait_until(lambda told=told: told, "it waits")
+            time.sleep(0.2)
+            assert not cut or proxy.cut()
+            # A queue that nobody reads any more goes with all that is in it, so one message may not do.
+            while not waiting.done():
+                theirs.backend.store_result(task_id, number, "SUCCESS", request=Context(reply_to=told[0]))
+                futures.wait([waiting], 0.2)
+            assert waiting.result() == number
+        ours.backend.close()
