@@ -367,7 +367,8 @@ OPTIONS: dict[str, Option] = {
         "Table names for keys task (celery_taskmeta) and group (celery_tasksetmeta), and ours: chord, chord_part, "
         "chord_watch (celeriac_...).",
         "CELERY_RESULT_DB_TABLENAMES", "CELERY_RESULT_DB_TABLE_NAMES"),
-    "database_table_schemas": _option("dict", None, "Schemas for the same keys; chords go with group.", "DATABASE_TABLE_SCHEMAS"),
+    "database_table_schemas": _option("dict", None,
+        "Schemas for the same keys; chords go with group.", "DATABASE_TABLE_SCHEMAS"),
     "database_url": _option("string", None,
         "Old way to give the SQLAlchemy URL (use result_backend='db+...').", "CELERY_RESULT_DBURI"),
     # dynamodb
