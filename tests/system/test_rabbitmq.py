@@ -59,6 +59,20 @@ def test_a_worker_and_its_senders_speak_tls(server, make_stage):
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_no_socket_takes_in_one_piece_is_sent_and_read(server, secure):
+    url = server.tls_url if secure else server.url
+    options = {"ssl": {"ca_certs": str(server.certificate)}} if secure else {}
+    name, body = f"pieces-{uuid.uuid4()}", b"0123456789" * 2_000_000
+    with contextlib.closing(Sender(url, options)) as sender:
+        with contextlib.closing(sender.inbox(Queue(name, durable=False, auto_delete=True))) as inbox:
+            for _ in range(2):
+                sender.publish([Publish(Envelope({}, body), "", name)], confirm=True)
+                assert inbox.get(20).body == body
+            inbox.wake()
+            assert inbox.get(20) is None
+
+
 @pytest.mark.parametrize("options", [None, {"ca_certs": "other"}])
 def test_a_certificate_of_another_authority_is_refused_with_the_servers_url(server, tmp_path, options):
     if options:
