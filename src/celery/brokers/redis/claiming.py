@@ -239,8 +239,9 @@ class Claims:
             if found:
                 return cast("list[Any]", found)
         _, name, suffix = claim.lanes[large]
-        tags = [self._tag(number) for number in range(claim.first, claim.first + claim.limit)]
-        texts = await self._mover.take(name, suffix, claim.limit, _BYTES_AT_ONCE, tags)
+        most = self._mover.most(name, claim.limit)
+        tags = [self._tag(number) for number in range(claim.first, claim.first + most)]
+        texts = await self._mover.take(name, suffix, tags)
         if texts:
             return [large, texts]
         return cast("list[Any]", await self._stream.run(load("claim"), *self._arguments(claim, claim.lanes)))

@@ -39,8 +39,8 @@ __all__ = (
 )
 
 Word = str | bytes | int | float
-#: Its words; or, as bytes, packed already.
-Command = tuple[Word, ...] | bytes
+#: Its words; or, as bytes, packed already; or that in pieces.
+Command = tuple[Word, ...] | bytes | list[bytes]
 
 #: What a reader gives when it needs more data.
 NOTHING = object()
@@ -53,16 +53,18 @@ def pack(command: Command) -> bytes:
     """A command as bytes."""
     if isinstance(command, bytes):
         return command
+    if isinstance(command, list):
+        return b"".join(command)
     packed: bytes = pack_command(command)  # type: ignore[arg-type] # its stub allows for one word only
     return packed
 
 
-def pack_long(words: Sequence[Sequence[bytes]]) -> bytes:
-    """A command as bytes, of words in pieces: copied once, where `pack` copies long words three times."""
+def pack_long(words: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """A command in pieces, of words in pieces: none is copied, where `pack` copies long words three times."""
     parts = [b"*%d\r\n" % len(words)]
     for pieces in words:
         parts += (b"$%d\r\n" % sum(map(len, pieces)), *pieces, b"\r\n")
-    return b"".join(parts)
+    return parts
 
 
 def reader() -> Any:

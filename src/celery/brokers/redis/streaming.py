@@ -75,8 +75,11 @@ class Stream(asyncio.Protocol):
 
     def send_many(self, commands: Iterable[Command]) -> list[asyncio.Future[Any]]:
         """Write commands in one piece; futures for their replies."""
-        packed = [resp.pack(command) for command in commands]
-        futures: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
+        packed: list[bytes] = []
+        futures: list[asyncio.Future[Any]] = []
+        for command in commands:
+            packed += command if isinstance(command, list) else (resp.pack(command),)
+            futures.append(self._loop.create_future())
         self._write(packed, futures)
         return futures
 
