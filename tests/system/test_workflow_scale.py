@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import time
+import uuid
 
 import pytest
 from harness import wait_until
@@ -125,6 +126,7 @@ def test_what_a_worker_sends_of_groups_after_groups_is_what_is_left_once_for_eac
         seen.append(len(repr(body)))
 
     with Celery(broker="memory://", backend="cache+memory://", set_as_current=False) as app:
+        app.conf.task_default_queue = f"scale-{uuid.uuid4()}"  # one memory is for all tests of a process
 
         @app.task(name="scale.nothing")
         def nothing(*_):

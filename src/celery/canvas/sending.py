@@ -46,12 +46,14 @@ def send_members(
 def _keep(
     app: Celery, members: Placed, before_last: Callable[[], Any] | None, outbox: Outbox, options: dict[str, Any]
 ) -> None:
-    batch = app._load("celery.app.bulk:Batch")(app, options)
+    draw = app._load("celery.app.bulk:_Draw")(app, 1, "send_nothing", options)
     for member in _to_end(members, before_last):
-        sent = batch.add(len(batch.items), member)
+        draw.add(member)
+        sent = draw.batch.items[-1]
         if sent.error is not None:
             raise sent.error
         _sent(members, sent.number, sent.result)
+    batch = draw.batch
     for start in batch.begins:
         outbox.begin(start)
     for entry in batch.entries:
