@@ -129,6 +129,20 @@ def test_closing_returns_large_messages_in_order_and_uncounted(server):
     asyncio.run(run())
 
 
+def test_one_claim_takes_some_megabytes_of_large_messages(server):
+    send(server.url, *[LARGE] * 50)
+
+    async def run():
+        with raw(server.url) as redis:
+            async with receiving(server.url) as receiver:
+                await take(receiver, 1, limit=1)
+                found = await receiver.receive(100)
+                assert 10 < len(found) <= (4 << 20) // LARGE
+                assert redis.call("LLEN", "q") == 49 - len(found)
+
+    asyncio.run(run())
+
+
 DYING = """
     import asyncio, os, signal, sys
     from celery.brokers.base import Settlement, Verdict
