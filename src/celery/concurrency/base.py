@@ -136,7 +136,7 @@ class PoolEvents(Protocol):
     def grown(self) -> None:
         """A child came up: there is more room than before."""
 
-    def end(self, request: Any, signum: int, *, again: bool) -> None:
+    def end(self, request: Any, signum: int, *, again: bool, record: bool = True) -> None:
         """Somebody wants an attempt of the worker's to end (`celery.worker.ending`). Any thread."""
 
 

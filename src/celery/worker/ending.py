@@ -41,41 +41,43 @@ class Ending:
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        #: Cancelled: their processes have a signal, and are not dead yet.
-        self._dying: set[int] = set()
+        #: Cancelled: their processes have a signal, and are not dead yet. Whether RETRY is stored.
+        self._dying: dict[int, bool] = {}
 
-    def end(self, request: Request, signum: int | None, *, again: bool = False) -> None:
+    def end(self, request: Request, signum: int | None, *, again: bool = False, record: bool = True) -> None:
         """End an attempt. Any thread.
 
         Args:
             request: in the pool; nothing happens to one that is over.
             signum: for the process that runs it; None: what runs goes on.
             again: it is cancelled, else revoked.
+            record: of what is cancelled, RETRY is stored.
         """
-        self._consumer.handover.pool.on_loop(self._consumer.worker.spawn, self._end(request, signum, again))
+        self._consumer.handover.pool.on_loop(self._consumer.worker.spawn, self._end(request, signum, again, record))
 
-    async def _end(self, request: Request, signum: int | None, again: bool) -> None:
+    async def _end(self, request: Request, signum: int | None, again: bool, record: bool) -> None:
         pool, number = self._consumer.pool, request.job.number
         try:
             while self._consumer.requests.get(number) is request and request.job.aftermath is None:
                 if number in self._dying:
                     pass
                 elif pool.withdraw(number):
-                    self._give_back(request) if again else self._drop(request)
+                    self._give_back(request, record=record) if again else self._drop(request)
                 elif signum is None and request.started_at is not None:
                     return
                 elif signum is not None and pool.kill(number, signum) and again:
-                    self._dying.add(number)
+                    self._dying[number] = record
                 await asyncio.sleep(_RETRY_PAUSE)
         finally:
-            self._dying.discard(number)
+            self._dying.pop(number, None)
 
     def lost(self, request: Request) -> bool:
         """Its process is dead of a signal: True if the attempt was cancelled, and is given back."""
-        cancelled = request.job.number in self._dying
-        if cancelled:
-            self._give_back(request)
-        return cancelled
+        record = self._dying.get(request.job.number)
+        if record is None:
+            return False
+        self._give_back(request, record=record)
+        return True
 
     def disconnected(self, request: Request) -> bool:
         """The connection is gone while an attempt runs whose message comes again: True if the attempt is not to go on
@@ -102,11 +104,11 @@ class Ending:
         consumer._take_more()
         consumer.worker.on_progress()
 
-    def _give_back(self, request: Request) -> None:
+    def _give_back(self, request: Request, *, record: bool) -> None:
         consumer = self._consumer
         del consumer.requests[request.job.number]
         verdict = Verdict.ACK if request.settled_start else Verdict.RETURN
-        results = self._retry_record(request)
+        results = self._retry_record(request) if record else ()
         settlement = Settlement(request.delivery, verdict, results=results, after_start=request.settled_start)
         consumer.settler.add([settlement])
         consumer._take_more()

@@ -182,9 +182,15 @@ class Request(RequestFacts):
         """
         pool.events.end(self, signals.signum(signal or "TERM"), again=False)
 
-    def cancel(self, pool: Any, signal: Any = None) -> None:
-        """Have the attempt end now, at RETRY, and the task run again if its message is still the broker's."""
-        pool.events.end(self, signals.signum(signal or "TERM"), again=True)
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Have the attempt end now, and the task run again if its message is still the broker's.
+
+        Args:
+            pool: the consumer's.
+            signal: as for `terminate`.
+            emit_retry: its state is RETRY until then.
+        """
+        pool.events.end(self, signals.signum(signal or "TERM"), again=True, record=emit_retry)
 
     # -- hooks, for subclasses; called on the side thread
 

@@ -430,8 +430,8 @@ class _Events:
     def grown(self) -> None:
         self._worker.consumer.grown()
 
-    def end(self, request: Any, signum: int, *, again: bool) -> None:
-        self._worker.consumer.ending.end(request, signum, again=again)
+    def end(self, request: Any, signum: int, *, again: bool, record: bool = True) -> None:
+        self._worker.consumer.ending.end(request, signum, again=again, record=record)
 
 
 def _concurrency(wanted: int | str | None) -> int:
