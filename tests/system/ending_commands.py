@@ -5,6 +5,6 @@ from celery.worker.state import requests
 
 
 @control_command()
-def end_attempt(state, task_id, how):
-    getattr(requests[task_id], how)(state.consumer.pool)
+def end_attempt(state, task_id, how, options):
+    getattr(requests[task_id], how)(state.consumer.pool, **options)
     return {"ok": how}

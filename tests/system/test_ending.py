@@ -22,10 +22,9 @@ def running(stage, task):
     return worker, key, result, entry.pid
 
 
-def end(stage, result, how):
-    answers = stage.app.control.broadcast(
-        "end_attempt", arguments={"task_id": result.id, "how": how}, reply=True, timeout=20, limit=1
-    )
+def end(stage, result, how, **options):
+    arguments = {"task_id": result.id, "how": how, "options": options}
+    answers = stage.app.control.broadcast("end_attempt", arguments=arguments, reply=True, timeout=20, limit=1)
     assert [list(answer.values()) for answer in answers] == [[{"ok": how}]]
 
 
@@ -59,6 +58,16 @@ def test_what_is_cancelled_runs_again(stage):
     assert result.get(timeout=20) == key
     assert worker.stop() == 0
     assert len(stage.ledger.entries("end", key)) == 1
+
+
+def test_what_is_cancelled_in_silence_keeps_its_state(stage):
+    worker, key, result, _ = running(stage, "block_late")
+    end(stage, result, "cancel", emit_retry=False)
+    stage.ledger.wait("start", key, times=2)
+    assert result.state == "PENDING"
+    stage.open_gate(key)
+    assert result.get(timeout=20) == key
+    assert worker.stop() == 0
 
 
 def test_what_is_cancelled_and_was_acknowledged_is_over(stage):
