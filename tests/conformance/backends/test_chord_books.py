@@ -346,6 +346,7 @@ def test_a_chord_whose_members_have_all_finished_was_sent(book, group_id):
 # -- Cost --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(180)
 def test_a_part_costs_the_same_however_many_there_are(book, group_id):
     batches, batch = 100, 100
     begin(book, group_id, batches * batch)
