@@ -14,7 +14,9 @@ import pytest
 import redis
 
 from celery import Celery
+from celery.app.trace import Tracer
 from celery.brokers.redis.envelope import encode
+from celery.concurrency.base import Job
 from celery.wire.protocol import Packing, Template, read_task
 from celery.wire.serializers import resolve_accept
 
@@ -27,6 +29,8 @@ INSTRUCTIONS = {
     "delay()": 2146,
     "a call of send_many()": 1076,
 }
+#: The same of an attempt in a child, from the message as Redis has it to the Outcome, by whether its result is wanted.
+ATTEMPT = {"no result": 990, "a result": 1235}
 #: Calls to the system by the client's own code on Redis: for one `delay()`; for one `get()` of what is there already.
 SENDING = {"poll": 2, "send": 1, "recv": 1}
 FETCHING = {"poll": 1, "send": 1, "recv": 1}
@@ -105,6 +109,20 @@ def test_a_step_takes_as_many_instructions_as_recorded(name, add):
     function, tasks = work(name, add)
     counted = instructions(function) / tasks
     assert INSTRUCTIONS[name] * 0.9 <= counted <= INSTRUCTIONS[name] * 1.1, f"{name}: {counted:.0f} instructions"
+
+
+@pytest.mark.skipif(sys.version_info[:2] != VERSION, reason="instructions were counted with another version of Python")
+@pytest.mark.parametrize("name", ATTEMPT)
+def test_an_attempt_takes_as_many_instructions_as_recorded(name, private_redis):
+    url = private_redis().url
+    with Celery("budget", broker=url, backend=url, set_as_current=False) as app:
+        app.task(name="budget.add", shared=False, lazy=False, ignore_result=name == "no result")(lambda x, y: x + y)
+        tracer = Tracer(app)
+        envelope = Template("budget.add", Packing()).fill("an-id", (2, 2), {}, reply_to="here")
+        job = Job(1, encode(envelope, "", "celery"), None)
+        counted = instructions(lambda: tracer.run(1, *job.open()))
+        assert len(tracer.run(1, *job.open()).writes) == (name == "a result")
+    assert ATTEMPT[name] * 0.9 <= counted <= ATTEMPT[name] * 1.1, f"{name}: {counted} instructions"
 
 
 def test_a_call_on_redis_goes_to_the_system_four_times(add):

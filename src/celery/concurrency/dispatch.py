@@ -31,6 +31,9 @@ _WEIGHT = 0.2
 _PROBE, _MOST_PROBED = 32, 256
 #: Async positions left empty for each sync job that waits.
 _SHADOW = 8
+#: Sync jobs are fetched when one in so many that are wanted is missing: a claim for each few that end costs more than
+#: they do.
+_STEP = 4
 #: Seconds that a job costs beside its body, and for each byte of its message.
 _OVERHEAD, _PER_BYTE = 0.000_03, 0.000_000_01
 #: Bytes of messages that may wait here.
@@ -206,6 +209,9 @@ class Dispatcher:
             wanted = len(open_sync)
         else:
             wanted = len(open_sync) * min(3 * MOST, max(2, int(2 * HANDOUT / self.mean)))
+        missing = wanted - unfinished
+        if 0 < missing < wanted // _STEP:
+            missing = 0
         free = sum(lane.capacity - len(lane.held) for lane in async_lanes if not lane.closed)
         probe = min(self._probe, free - len(self.waiting_async) - _SHADOW * len(self.waiting))
-        return wanted - unfinished + max(0, probe)
+        return missing + max(0, probe)

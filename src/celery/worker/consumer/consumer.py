@@ -65,7 +65,6 @@ _GIVING_BACK = 5.0
 _INTAKE = 512
 #: Of nearly every message: Python 3.11 takes 0.1 us to find a member of an enumeration.
 _RUN, _COUNT = Action.RUN, Action.COUNT
-_NO_LIMITS = (None, None)
 
 
 class Consumer:
@@ -329,20 +328,17 @@ class Consumer:
         assert decision.handling is not None
         self._last_job += 1
         handling = decision.handling
-        limits = (handling.soft_limit, handling.hard_limit) if handling.is_async else _NO_LIMITS
-        job = job_of(self._last_job, delivery, aftermath, None if limits == _NO_LIMITS else limits)
+        limits = (handling.soft_limit, handling.hard_limit) if handling.is_async else (None, None)
+        job = job_of(self._last_job, delivery, aftermath, None if limits == (None, None) else limits)
         make = self.watching.maker(handling.task)
         request = make(self.app, self.hostname, delivery, decision.source, decision.task, handling, job)
         self.requests[job.number] = request
         self.worker.state.total[handling.task] += 1
         if task_logger.isEnabledFor(20):
             context = {
-                "id": request.id,
-                "name": request.name,
-                "args": request.argsrepr,
-                "kwargs": request.kwargsrepr,
+                "id": request.id, "name": request.name, "args": request.argsrepr, "kwargs": request.kwargsrepr,
                 "eta": request.eta,
-            }
+            }  # fmt: skip
             task_logger.info(self.worker.log_received, context, extra={"data": context})
         return job, handling
 
