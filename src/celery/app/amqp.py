@@ -574,5 +574,5 @@ def _announce(name: str, message: Publish, policy: dict[str, Any], serializer: s
     packed = envelope.headers.get("compression")
     if packed:
         payload = compress(payload, packed)[0]
-    changed = msgspec.structs.replace(envelope, headers=headers, properties=properties, body=payload)
+    changed = Envelope(headers, payload, envelope.content_type, envelope.content_encoding, properties)
     return msgspec.structs.replace(message, envelope=changed)

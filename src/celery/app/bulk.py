@@ -30,7 +30,7 @@ from celery.app.outcome import Outbox
 from celery.app.sending import Calls
 from celery.brokers.base import Publish
 from celery.canvas.signature import Signature, maybe_signature
-from celery.utils.uniqueid import uuid
+from celery.utils.uniqueid import Ids
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
@@ -94,7 +94,7 @@ class _Run:
         self.name = task.name
         self._task = task
         self._options = _shared(signature.options)
-        self._check = task._check_call if task._should_check() else None
+        self._check = task._checker() if task._should_check() else None
         args, kwargs, given = signature._call((), {}, None, options)
         given = task._fill_options(_shared(given))
         self.policy, self.timeout = app.amqp.policy(given), given.get("timeout")
@@ -121,12 +121,12 @@ class _Run:
                 return False
         return count == len(mine)
 
-    def make(self, signature: Signature[Any]) -> tuple[AsyncResult[Any], Publish]:
+    def make(self, signature: Signature[Any], ids: Ids) -> tuple[AsyncResult[Any], Publish]:
         """Its result and its message."""
         args, kwargs, options = signature["args"], signature["kwargs"], signature["options"]
         if self._check is not None:
-            self._check(args, kwargs)
-        return self._calls.make(options.get("task_id") or uuid(), tuple(args), kwargs, options.get("group_index"))
+            self._check(*args, **kwargs)
+        return self._calls.make(options.get("task_id") or ids.new(), tuple(args), kwargs, options.get("group_index"))
 
 
 def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,13 +136,14 @@ def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
 class Batch(Outbox):
     """Stands in for a producer: what items send through it leaves together."""
 
-    __slots__ = ("_app", "_item", "_options", "_run", "_runs", "declare", "entries", "items")
+    __slots__ = ("_app", "_ids", "_item", "_options", "_run", "_runs", "declare", "entries", "items")
 
     tells_when_sent = True
 
-    def __init__(self, app: Celery, options: dict[str, Any]) -> None:
+    def __init__(self, app: Celery, options: dict[str, Any], ids: Ids) -> None:
         super().__init__()
         self._app = app
+        self._ids = ids
         self._options = options
         self._item = 0
         self._run: _Run | None = None
@@ -177,9 +178,7 @@ class Batch(Outbox):
         before, begun = len(self.entries), len(self.begins)
         self._item = len(self.items)
         try:
-            signature = item if type(item) is Signature else maybe_signature(item, app=self._app)
-            if signature is None or not hasattr(signature, "apply_async"):
-                raise TypeError(f"send_many takes signatures, not {type(item).__name__}: {item!r:.200}")  # noqa: TRY301 - told as the item's own
+            signature = item if type(item) is Signature else self._signature(item)
             sent = Sent(number, signature["task"], self._send(signature))
         except Exception as error:  # noqa: BLE001 - it belongs to the item, and is told at the end
             del self.entries[before:], self.begins[begun:]
@@ -187,23 +186,32 @@ class Batch(Outbox):
         self.items.append(sent)
         return sent
 
+    def _signature(self, item: Any) -> Signature[Any]:
+        signature = maybe_signature(item, app=self._app)
+        if signature is None or not hasattr(signature, "apply_async"):
+            raise TypeError(f"send_many takes signatures, not {type(item).__name__}: {item!r:.200}")
+        return signature
+
     def _send(self, signature: Signature[Any]) -> Any:
-        run = self._run_of(signature) if self._runs else None
+        run = self._run
+        if run is None or not run.takes(signature):
+            run = self._begin_run(signature)
         if run is not None:
-            result, message = run.make(signature)
+            result, message = run.make(signature, self._ids)
             self.entries.append(_Message(self._item, run.name, message, run.policy, run.timeout))
             return result
         if any(signature.options.get(way) for way in _OTHER_WAYS):
             return signature.apply_async(**self._options)
         return signature.apply_async(**{"producer": self, **self._options})
 
-    def _run_of(self, signature: Signature[Any]) -> _Run | None:
-        """The run that a call belongs to; None: it has to go its own way."""
-        run = self._run
-        if run is not None and run.takes(signature):
-            return run
+    def _begin_run(self, signature: Signature[Any]) -> _Run | None:
+        """A run that begins with this call; None: it has to go its own way."""
         kind: Any = type(signature)
-        if kind.apply_async is not kind._plain_apply_async or not _OWN_WAY.isdisjoint(signature["options"]):
+        if (
+            not self._runs
+            or kind.apply_async is not kind._plain_apply_async
+            or not _OWN_WAY.isdisjoint(signature["options"])
+        ):
             return None
         task = signature._known_type()
         if task is None or task.name != signature["task"] or not task._calls_are_alike():
@@ -239,11 +247,15 @@ class Batch(Outbox):
 
 def _alike(entries: list[_Message]) -> Iterator[list[_Message]]:
     start = 0
-    for end in range(1, len(entries) + 1):
-        first, last = entries[start], entries[end] if end < len(entries) else None
-        if last is None or last.policy != first.policy or last.timeout != first.timeout or end - start >= BATCH:
+    for end, entry in enumerate(entries):
+        first = entries[start]
+        # Those of a run have the same one: comparing two takes ten times as long.
+        other = entry.policy is not first.policy and entry.policy != first.policy
+        if other or entry.timeout != first.timeout or end - start >= BATCH:
             yield entries[start:end]
             start = end
+    if entries:
+        yield entries[start:]
 
 
 class _Draw:
@@ -261,7 +273,8 @@ class _Draw:
         self._size = min(batch, FIRST_BATCH)
         self._index = 0
         self._born = 0.0
-        self.batch = Batch(app, options)
+        self._ids = Ids()
+        self.batch = Batch(app, options, self._ids)
         self.stopped = False
 
     def add(self, item: Any) -> bool:
@@ -285,7 +298,7 @@ class _Draw:
 
     def next(self) -> Batch:
         """The batch that leaves now; another one is begun."""
-        full, self.batch = self.batch, Batch(self._app, self._options)
+        full, self.batch = self.batch, Batch(self._app, self._options, self._ids)
         self._size = min(self._size * 4, self._most)
         return full
 
@@ -395,8 +408,9 @@ async def _apublish(app: Celery, batch: Batch) -> list[Sent]:
 
 
 def _tell(app: Celery, entries: list[_Message]) -> None:
-    for entry in entries:
-        app.amqp.sent(entry.name, entry.publish)
+    if signals.after_task_publish.receivers:
+        for entry in entries:
+            app.amqp.sent(entry.name, entry.publish)
 
 
 def _following(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from celery.brokers.base import ChordPart, ChordStart, Publish, ResultWrite
+from celery.wire.forms import plain
 
 if TYPE_CHECKING:
     from celery.canvas.signature import Signature
@@ -83,8 +84,8 @@ class Outbox:
         self.begins: list[ChordStart] = []
 
     def publish(self, message: Publish, **_: Any) -> None:
-        """Keep a message for the Outcome."""
-        self.messages.append(message)
+        """Keep a message for the Outcome, as it can travel."""
+        self.messages.append(msgspec.structs.replace(message, envelope=plain(message.envelope)))
 
     def send(self, signature: Signature[Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Make messages of a call, and keep them."""

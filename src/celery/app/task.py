@@ -403,7 +403,7 @@ class Task(Generic[P, R]):
         """Check the arguments and fill in the options that the task itself has."""
         args = args if args is not None else ()
         if self._should_check():
-            self._check_call(args, kwargs or {})
+            self._checker()(*args, **(kwargs or {}))
         options = self._fill_options(options)
         shadow = shadow or self.shadow_name(args, kwargs, options)
         if shadow:
@@ -437,11 +437,12 @@ class Task(Generic[P, R]):
     def _should_check(self) -> bool:
         return self._get_app().strict_typing if self.typing is None else self.typing
 
-    def _check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _checker(self) -> Callable[..., Any]:
+        """What raises TypeError for arguments that the body does not take."""
         check = self._check_arguments
         if check is None:
             check = type(self)._check_arguments = self._get_app().type_checker(getattr(self, "_orig_run", self.run))
-        check(*args, **kwargs)
+        return check
 
     def shadow_name(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str | None:
         """A name to show instead of the task's, decided per call. For subclasses."""
@@ -519,11 +520,16 @@ class Task(Generic[P, R]):
 
     # -- signatures
 
-    def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature[R]:
-        """A Signature of this task. `kwargs` and options by name, as of `celery.signature`."""
+    def signature(
+        self, args: Any = None, kwargs: Any = None, options: Any = None, *more: Any, **named: Any
+    ) -> Signature[R]:
+        """A Signature of this task: its arguments, and options by name, as of `celery.signature`."""
         app = self._get_app()
-        starkwargs.setdefault("app", app)
-        return cast("Signature[R]", app._load("celery.canvas.signature:Signature")(self, args, *starargs, **starkwargs))
+        cls = app._load("celery.canvas.signature:Signature")
+        if more or named:
+            named.setdefault("app", app)
+            return cls(self, args, kwargs, options, *more, **named)  # type: ignore[no-any-return]  # loaded by its path
+        return cls(self, args, kwargs, options, app=app)  # type: ignore[no-any-return]  # loaded by its path
 
     subtask = signature
 

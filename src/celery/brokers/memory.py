@@ -37,6 +37,7 @@ from celery.brokers import base
 from celery.brokers.base import Capabilities, DeadLetter, Delivery, Publish, Settlement, Verdict
 from celery.brokers.topology import Binding, Queue, matches
 from celery.brokers.url import parse
+from celery.wire.forms import plain
 
 if TYPE_CHECKING:
     import asyncio
@@ -144,8 +145,9 @@ class _Store:
 
     def _publish(self, batch: Iterable[Publish]) -> None:
         for publish in batch:
+            envelope = plain(publish.envelope)
             for queue in self._targets(publish) if publish.exchange else (publish.routing_key,):
-                message = _Message(publish.envelope, publish.exchange, publish.routing_key, queue)
+                message = _Message(envelope, publish.exchange, publish.routing_key, queue)
                 if publish.until is not None:
                     self._postpone(message, publish.until)
                 else:

@@ -78,22 +78,22 @@ class Signature(dict[str, Any], Generic[R]):
         **ex: Any,
     ) -> None:
         self._app = app
-        if isinstance(task, Mapping):
+        if task is None or isinstance(task, str):
+            self._type = type
+        elif isinstance(task, dict) or not hasattr(task, "name"):  # not `Mapping`: asking for that takes 0.3 us
             super().__init__(task)
             self.setdefault("options", {})
             self.setdefault("subtask_type", None)
             self.setdefault("immutable", False)
             self._type = type
             return
-        if task is None or isinstance(task, str):
-            self._type = type
         else:
             self._type, task = task, task.name
         super().__init__(
             task=task,
-            args=tuple(args or ()),
-            kwargs=dict(kwargs or {}),
-            options={**(options or {}), **ex},
+            args=tuple(args) if args else (),
+            kwargs=dict(kwargs) if kwargs else {},
+            options={**options, **ex} if options else ex,
             subtask_type=subtask_type,
             immutable=immutable,
         )

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
@@ -26,6 +26,7 @@ from celery.utils.saferepr import saferepr
 from celery.wire.closed import Steps, read_body
 from celery.wire.compression import compress, decompress
 from celery.wire.envelope import Envelope, Headers
+from celery.wire.forms import Filled, Form, plain
 from celery.wire.serializers import dumps, is_plain_json, loads
 from celery.wire.times import eta_text, expiry, parse_time
 
@@ -180,7 +181,7 @@ class Template:
         ImproperlyConfigured: unknown serializer.
     """
 
-    __slots__ = ("_body", "_headers", "_levels", "_own_headers", "_packing", "_properties", "_tail", "name")
+    __slots__ = ("_body", "_form", "_headers", "_levels", "_own_headers", "_packing", "_properties", "_tail", "name")
 
     def __init__(self, name: str, packing: Packing, own: CallOptions = PLAIN_CALL) -> None:
         expires, expiration = (None, None) if own.expires is None else expiry(own.expires, own.now)
@@ -196,6 +197,7 @@ class Template:
             self._properties["expiration"] = expiration
         if packing.properties:
             self._properties.update(packing.properties)
+        self._form: Form | None = None
         self._take(own, expires)
 
     def _take(self, own: CallOptions, expires: str | None) -> None:
@@ -241,7 +243,7 @@ class Template:
         origin: str | None = None,
         group_index: int | None = None,
     ) -> Envelope:
-        """The message of one call.
+        """The message of one call: a `Filled`, or an envelope where it is compressed.
 
         Args:
             task_id: the id.
@@ -256,34 +258,34 @@ class Template:
             TypeError: `args` is no list or tuple, or `kwargs` no mapping.
             ImproperlyConfigured: unknown serializer or compression.
         """
-        args, kwargs = _checked_arguments(self.name, args, kwargs)
-        headers = self._headers.copy()
-        headers["id"] = task_id
-        headers["origin"] = origin
-        if headers["root_id"] is None:
-            headers["root_id"] = task_id
-        if headers["argsrepr"] is None:
-            headers["argsrepr"] = saferepr(args, REPR_MAXSIZE, self._levels)
-        if headers["kwargsrepr"] is None:
-            headers["kwargsrepr"] = saferepr(kwargs, REPR_MAXSIZE, self._levels) if kwargs else "{}"
-        if group_index is not None:
-            headers["group_index"] = group_index
+        if type(args) is not tuple or type(kwargs) is not dict:
+            args, kwargs = _checked_arguments(self.name, args, kwargs)
+        fixed = self._headers
+        argsrepr, kwargsrepr = fixed["argsrepr"], fixed["kwargsrepr"]
+        if argsrepr is None:
+            argsrepr = saferepr(args, REPR_MAXSIZE, self._levels)
+        if kwargsrepr is None:
+            kwargsrepr = saferepr(kwargs, REPR_MAXSIZE, self._levels) if kwargs else "{}"
+        if group_index is None:
+            group_index = fixed["group_index"]
         if not self._tail:
             content = dumps((args, kwargs, self._body), self._packing.serializer, names=_BODY_NAMES)
+            content_type, content_encoding, payload = content
         else:
             content_type, content_encoding, payload = dumps((args, kwargs), names=_BODY_NAMES)
-            content = content_type, content_encoding, b"%b, %b]" % (payload[:-1], self._tail)
-        return self._seal(task_id, headers, content, reply_to)
-
-    def _seal(self, task_id: str, headers: Headers, content: tuple[str, str, bytes], reply_to: str) -> Envelope:
-        """Compress the body, add the caller's own headers and properties, and close the envelope."""
-        content_type, content_encoding, payload = content
-        if self._own_headers:
-            headers.update(self._own_headers)
+            payload = b"%b, %b]" % (payload[:-1], self._tail)
+        form = self._form
+        if form is None or form.origin is not origin:
+            form = Form(
+                {**fixed, "origin": origin}, self._own_headers, self._properties, content_type, content_encoding
+            )
+            self._form = form
+        filled = Filled(form, task_id, payload, reply_to, argsrepr, kwargsrepr, group_index)
         if self._packing.compression:
-            payload, headers["compression"] = compress(payload, self._packing.compression)
-        properties = {"correlation_id": task_id, "reply_to": reply_to, **self._properties}
-        return Envelope(headers, payload, content_type, content_encoding, properties)
+            payload, name = compress(payload, self._packing.compression)
+            headers, properties = {**filled.headers, "compression": name}, filled.properties
+            return Envelope(headers, payload, content_type, content_encoding, properties)
+        return cast("Envelope", filled)
 
 
 class TemplateV1(Template):
@@ -329,7 +331,12 @@ class TemplateV1(Template):
         body = {**self._body, "id": task_id, "args": args, "kwargs": kwargs}
         if group_index is not None:
             body["group_index"] = group_index
-        return self._seal(task_id, {}, dumps(body, self._packing.serializer), reply_to)
+        content_type, content_encoding, payload = dumps(body, self._packing.serializer)
+        headers = dict(self._own_headers or ())
+        if self._packing.compression:
+            payload, headers["compression"] = compress(payload, self._packing.compression)
+        properties = {"correlation_id": task_id, "reply_to": reply_to, **self._properties}
+        return Envelope(headers, payload, content_type, content_encoding, properties)
 
 
 def as_task_v2(
@@ -362,9 +369,8 @@ def _as_task(
 ) -> Envelope:
     reply_to, origin = options.pop("reply_to"), options.pop("origin", None)
     own = {option: options.pop(option) for option in CallOptions.__struct_fields__ if option in options}
-    return kind(name, Packing(**options), CallOptions(**own)).fill(
-        task_id, args, kwargs, reply_to=reply_to, origin=origin
-    )
+    template = kind(name, Packing(**options), CallOptions(**own))
+    return plain(template.fill(task_id, args, kwargs, reply_to=reply_to, origin=origin))
 
 
 def _checked_arguments(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from celery.utils.uniqueid import uuid
+from celery.wire.forms import TAG_MARK, Filled, cut
 from celery.wire.sealed import COUNT_HEADER, UnreadableError, failures
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ class Record(NamedTuple):
 
 
 _read_record = msgspec.json.Decoder(tuple[msgspec.Raw, str | None, str | None]).decode
+#: Writes bytes in base64.
 _write = msgspec.json.Encoder().encode
+#: Whose cuts of a form are ours.
+_REDIS = "redis"
 
 
 class _Tags:
@@ -45,23 +49,39 @@ class _Tags:
         os.register_at_fork(after_in_child=self.renew)
 
     def renew(self) -> None:
-        self.word = uuid()[:24]
+        self.format = f"{uuid()[:24]}%012x".encode()
         self.next = itertools.count().__next__
 
 
 _tags = _Tags()
 
 
-def encode(envelope: Envelope, exchange: str, routing_key: str) -> bytes:
+def encode(envelope: Envelope | Filled, exchange: str, routing_key: str) -> bytes:
     """An envelope as text, under a fresh delivery tag."""
+    tag = _tags.format % _tags.next()
+    if type(envelope) is Filled:
+        form = envelope.form
+        key = _REDIS, exchange, routing_key
+        shape = form.cuts.get(key) or cut(
+            form, key, lambda marked: _text(marked, exchange, routing_key, TAG_MARK), _write
+        )
+        if shape is not None:
+            try:
+                return shape.fill(envelope, b'"%b"' % tag)
+            except UnicodeEncodeError:
+                pass  # as below
+    return _text(envelope, exchange, routing_key, tag.decode())
+
+
+def _text(envelope: Envelope | Filled, exchange: str, routing_key: str, tag: str) -> bytes:
     properties = {
         **envelope.properties,
         "delivery_info": {"exchange": exchange, "routing_key": routing_key},
         "body_encoding": "base64",
-        "delivery_tag": f"{_tags.word}{_tags.next():012x}",
+        "delivery_tag": tag,
     }
     wire = {
-        "body": binascii.b2a_base64(envelope.body, newline=False).decode("ascii"),
+        "body": envelope.body,
         "content-encoding": envelope.content_encoding,
         "content-type": envelope.content_type,
         "headers": envelope.headers,
@@ -70,6 +90,7 @@ def encode(envelope: Envelope, exchange: str, routing_key: str) -> bytes:
     try:
         return _write(wire)
     except UnicodeEncodeError:  # a lone surrogate, which only the escaped form can carry
+        wire["body"] = binascii.b2a_base64(envelope.body, newline=False).decode("ascii")
         return json.dumps(wire).encode("ascii")
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from celery.brokers.redis import envelope
 from celery.brokers.topology import matches
+from celery.wire import forms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -100,7 +101,7 @@ class Routes:
         """
         message, exchange, key = publish.envelope, publish.exchange, publish.routing_key
         if not exchange:
-            lane = self._keys.lane(key, self._keys.step(message.properties.get("priority")))
+            lane = self._keys.lane(key, self._keys.step(forms.shared_properties(message).get("priority")))
             return Posting([(lane, envelope.encode(message, exchange, key))], [], self._life(publish))
         if self.kind(exchange) == "fanout":
             return Posting([], [(self._keys.channel(exchange, key), envelope.encode(message, exchange, key))])

@@ -60,7 +60,7 @@ class Sender(base.Sender):
         names, lookup = self._routes.lookup(batch)
         replies = self._connection.pipeline(lookup, timeout=_remaining(deadline), check=True) if lookup else []
         members = self._routes.found(names, replies)
-        commands = pushes([self._routes.post(publish, members) for publish in batch])
+        commands = pushes(self._routes.post(publish, members) for publish in batch)
         if commands:
             self._connection.pipeline(commands, timeout=_remaining(deadline), check=True)
 

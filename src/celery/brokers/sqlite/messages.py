@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from celery.brokers.base import DeadLetter
+from celery.brokers.sqlite.rows import MESSAGES, WAITING, insert_alike
 from celery.brokers.sqlite.rows import insert as insert_rows
 from celery.wire.envelope import Envelope
+from celery.wire.forms import Filled, cut, plain, shared_properties
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,8 +32,6 @@ WAKE_LIMIT = 1000
 #: The least urgent priority; 0 is the most urgent (as on Redis, wire.md 3.2).
 MAX_PRIORITY = 9
 
-_INSERT = "INSERT INTO message (id, queue, priority, exchange, routing_key, envelope) VALUES"
-_WAIT = "INSERT INTO waiting (queue, priority, id) VALUES"
 _DELAY = "INSERT INTO delayed (due, id) VALUES"
 _FIRST = """
     SELECT w.priority, m.id, m.exchange, m.routing_key, m.failures, m.redelivered, m.lost, m.envelope
@@ -76,40 +76,59 @@ _DROP_WAITING = "DELETE FROM waiting WHERE queue = ? AND priority = 0 AND id IN 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
+#: Whose cuts of a form are ours.
+_SQLITE = "sqlite"
 _ids = msgspec.json.Decoder(list[int]).decode
 
 
 #: A waiting message as it is read: priority, id, exchange, routing key, failures, redelivered, lost, envelope.
 Row = tuple[int, int, str, str, int, int, int, bytes]
+#: What messages that are written together share: queue, priority, exchange, routing key, whether they are delayed.
+_Place = tuple[str, int, str, str, bool]
 
 
 def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> int:
     """Write messages, each once for every queue that it reaches, declaring what is missing; how many were written."""
-    last = routes.refresh_and_last(db)
-    rows, waiting, delayed = [], [], []
+    first = last = routes.refresh_and_last(db)
+    places: dict[_Place, list[bytes]] = {}
+    moments: dict[_Place, list[float]] = {}
     for publish in batch:
         if publish.queue is not None:
             routes.declare_missing(db, publish.queue)
-        envelope = publish.envelope
+        envelope, exchange, key, until = publish.envelope, publish.exchange, publish.routing_key, publish.until
         blob = None
         priority = priority_of(envelope)
-        for queue in routes.queues(publish.exchange, publish.routing_key, envelope.headers):
-            blob = blob or _encode(envelope)
-            last += 1
-            rows.append((last, queue, priority, publish.exchange, publish.routing_key, blob))
-            if publish.until is None:
-                waiting.append((queue, priority, last))
-            else:
-                delayed.append((publish.until, last))
-    insert_rows(db, _INSERT, rows)
-    insert_rows(db, _WAIT, waiting)
-    insert_rows(db, _DELAY, delayed)
-    return len(rows)
+        for queue in routes.queues(exchange, key, envelope.headers) if exchange else (key,):
+            blob = blob or encode(envelope)
+            place = queue, priority, exchange, key, until is not None
+            there = places.get(place)
+            if there is None:
+                there = places[place] = []
+            there.append(blob)
+            if until is not None:
+                moments.setdefault(place, []).append(until)
+    for place, blobs in places.items():
+        insert_alike(db, MESSAGES, place[:4], last + 1, blobs)
+        if place in moments:
+            delay(db, [*zip(moments[place], range(last + 1, last + 1 + len(blobs)), strict=True)])
+        else:
+            insert_alike(db, WAITING, place[:2], last + 1, blobs)
+        last += len(blobs)
+    return last - first
+
+
+def encode(envelope: Envelope | Filled) -> bytes:
+    """An envelope as bytes."""
+    if type(envelope) is Filled:
+        shape = envelope.form.cuts.get(_SQLITE) or cut(envelope.form, _SQLITE, _encode, _encode)
+        if shape is not None:
+            return shape.fill(envelope)
+    return _encode(plain(envelope))
 
 
 def priority_of(envelope: Envelope) -> int:
     """The priority that a message waits with: 0 to 9, 0 when it has none or not a number."""
-    priority = envelope.properties.get("priority")
+    priority = shared_properties(envelope).get("priority")
     return min(max(priority, 0), MAX_PRIORITY) if isinstance(priority, int) else 0
 
 

@@ -87,9 +87,7 @@ class Routes:
         self.generation = generation
 
     def queues(self, exchange: str, routing_key: str, headers: Mapping[str, Any]) -> Iterable[str]:
-        """The queues that a message goes to, each once; none when nothing is bound for it."""
-        if not exchange:
-            return (routing_key,)
+        """The queues that a message to a named exchange goes to, each once; none when nothing is bound for it."""
         kind = self._types.get(exchange, "direct")
         return dict.fromkeys(
             queue
