@@ -55,6 +55,8 @@ logger = logging.getLogger(__name__)
 
 #: Acknowledgements that are remembered, and how many seconds before the last word of the server they are too old.
 _LATELY = 4096, 5.0
+#: Messages that are sent again before the first of them is acknowledged: what a worker killed just then has doubled.
+_COPIES_AT_ONCE = 32
 #: Deliveries that may be in our hands before `prefetch` says otherwise.
 _FIRST_PREFETCH = 1000
 
@@ -429,21 +431,25 @@ class Receiver(base.Receiver):
         early: list[base.Delivery] = []
         self._early = early
         try:
-            taken = await self._publisher.send([message for _, message in back])
-            stream, done = self._living(), []
-            for (settlement, _), accepted in zip(back, taken, strict=True):
-                if not accepted:
-                    queue, verdict = settlement.delivery.queue, settlement.verdict
-                    logger.warning("RabbitMQ does not take a message of %r for %s", queue, verdict.name)
-                if accepted and settlement.verdict is not Verdict.DEAD:
-                    done.append(settlement.delivery.receipt.tag)
-                else:
-                    self._make_do(stream, settlement)
-            self._acknowledge(stream, done)
+            for at in range(0, len(back), _COPIES_AT_ONCE):
+                await self._copy(back[at : at + _COPIES_AT_ONCE])
         finally:
             self._early = None
             for delivery in early:
                 self._show(delivery)
+
+    async def _copy(self, back: Sequence[tuple[base.Settlement, Outgoing]]) -> None:
+        taken = await self._publisher.send([message for _, message in back])
+        stream, done = self._living(), []
+        for (settlement, _), accepted in zip(back, taken, strict=True):
+            if not accepted:
+                queue, verdict = settlement.delivery.queue, settlement.verdict
+                logger.warning("RabbitMQ does not take a message of %r for %s", queue, verdict.name)
+            if accepted and settlement.verdict is not Verdict.DEAD:
+                done.append(settlement.delivery.receipt.tag)
+            else:
+                self._make_do(stream, settlement)
+        self._acknowledge(stream, done)
 
     def _make_do(self, stream: Stream, settlement: base.Settlement) -> None:
         """What becomes of a message whose copy the server did not take, and of the original of a dead letter."""
