@@ -114,6 +114,9 @@ class ChordBook(abc.ABC):
         """
         return []
 
+    def disconnect(self) -> None:  # noqa: B027 - as above
+        """Give up what is open. The next call opens it anew."""
+
 
 class Terms(NamedTuple):
     """How long things last, in seconds."""

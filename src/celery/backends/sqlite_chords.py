@@ -61,3 +61,6 @@ class SQLiteBook(ChordBook):
                 return []
         with self._backend.store.writing() as db:
             return chords.abandoned(db, self.terms)
+
+    def disconnect(self) -> None:
+        self._backend.store.close()

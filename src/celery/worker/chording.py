@@ -271,10 +271,12 @@ class Chording:
             settlement.delivery.receipt = None
 
     def end(self) -> None:
-        """Let the thread go."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        """Let the thread go, and what it has opened."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            if (book := self._book) is not None:
+                thread.submit(book.disconnect)
+            thread.shutdown(wait=False)
 
 
 def _of_nobody(claim: ChordClaim) -> tuple[Any, chords.Finisher, exceptions.ChordError]:

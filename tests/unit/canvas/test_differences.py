@@ -14,7 +14,7 @@ ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line
 
 @pytest.mark.parametrize("row", ROWS)
 def test_each_difference_has_a_test(row):
-    named = re.search(r"`((?:tests/\w+/)?test_\w+\.py)`(?: `(test_\w+)`)? \|$", row)
+    named = re.search(r"`((?:tests/(?:\w+/)+)?test_\w+\.py)`(?: `(test_\w+)`)? \|$", row)
     assert named, "a row ends with its test"
     place = HERE.parents[2] if named[1].startswith("tests/") else HERE
     source = (place / named[1]).read_text(encoding="utf-8")
