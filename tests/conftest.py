@@ -21,6 +21,7 @@ a server that does not answer is an error of that test, never a silent skip.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import subprocess
 import sys
@@ -98,6 +99,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if silent:
         names = ", ".join(silent)
         pytest.fail(f"not answering on loopback: {names}; run `make services` or set SERVICES=none", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """A worker in this process sets the root logger's level, as users want, and later tests look at warnings."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
