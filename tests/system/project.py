@@ -345,6 +345,16 @@ def overstep(key):
     time.sleep(60)
 
 
+class DiesOfItsHook(Task):
+    def on_failure(self, exc, task_id, args, kwargs, einfo):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(base=DiesOfItsHook, time_limit=0.3)
+def overstep_and_die():
+    time.sleep(60)
+
+
 @app.task(time_limit=0.3, acks_late=True, acks_on_timeout=False)
 def overstep_and_return(key):
     note("start", key)

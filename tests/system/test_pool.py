@@ -125,6 +125,10 @@ class TestLimits:
         (start,) = shared.ledger.entries("start", key)
         wait_until(lambda: start.pid not in shared.workers[0].children(), "the child's end")
 
+    def test_a_hook_that_dies_of_it_does_not_hide_the_limit(self, shared):
+        with pytest.raises(TimeLimitExceeded):
+            value_of(shared.send("overstep_and_die"))
+
     def test_a_call_may_set_the_limit(self, shared):
         with pytest.raises(TimeLimitExceeded):
             value_of(shared.send("nap", shared.key(), 30, time_limit=0.3))

@@ -90,10 +90,10 @@ def job_of(
 NO_ENVELOPE = Envelope({}, b"")
 
 
-def exception_of(aftermath: tuple[str, list[Any]]) -> BaseException:
+def exception_of(aftermath: tuple[str, list[Any]]) -> Exception:
     """The exception that a Job's aftermath names."""
     name, args = aftermath
-    cls: type[BaseException] = getattr(exceptions, name)
+    cls: type[Exception] = getattr(exceptions, name)
     return cls(*args)
 
 

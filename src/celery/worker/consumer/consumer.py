@@ -28,7 +28,7 @@ from celery.app.context import Context
 from celery.app.publisher import failover
 from celery.brokers.base import Delivery, Receiver, Settlement, Verdict
 from celery.brokers.url import mask
-from celery.concurrency.base import Job, Lost, job_of
+from celery.concurrency.base import Job, Lost, exception_of, job_of
 from celery.utils.log import get_logger
 from celery.worker import request as requests
 from celery.worker.consumer.behind import Behind
@@ -519,8 +519,8 @@ class Consumer:
             self.handover.pool.lost(job, loss)
             return
         if request.job.aftermath is not None:
-            # The process died again, of its own hooks: the failure is stored, the hooks are left.
-            self._fail_here(request, exceptions.WorkerLostError(f"Worker exited prematurely: {loss.detail}."))
+            # The process died again, of its own hooks: what the attempt failed of is stored, the hooks are left.
+            self._fail_here(request, exception_of(request.job.aftermath))
             return
         if loss.reason == "time-limit":
             logger.error("Hard time limit (%ss) exceeded for %s[%s]", loss.limit, request.name, request.id)
