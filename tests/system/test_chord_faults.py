@@ -48,7 +48,7 @@ def test_every_chord_ends_though_workers_are_killed(stage, task):
     # Again run only those that had begun when their worker was killed: two a kill.
     twice = [key for key in chords if bodies[key] > 1]
     assert len(twice) <= 2 * KILLS
-    assert max(bodies.values()) <= 2
+    assert sum(bodies.values()) - len(chords) <= 2 * KILLS
 
 
 @pytest.mark.timeout(180)

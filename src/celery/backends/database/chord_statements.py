@@ -95,8 +95,9 @@ class Statements:
         )
         self.places = self.parts.with_only_columns(part.c.position, part.c.task_id)
         # ids
+        # Pairs: PostgreSQL, which does not know that all rows may be of one group, would read all of the group for them.
         self.known = sa.select(part.c.position, part.c.task_id, part.c.payload.is_(None).label("adopted")).where(
-            part.c.group_id == sa.bindparam("gid"), part.c.task_id.in_(sa.bindparam("ids", expanding=True))
+            sa.tuple_(part.c.group_id, part.c.task_id).in_(sa.bindparam("pairs", expanding=True))
         )
         self.state = sa.select(
             c.home, c.size, (c.size + c.extra - c.counted).label("missing"), c.claim_ends, lease,

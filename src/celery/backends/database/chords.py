@@ -115,7 +115,7 @@ class DatabaseBook(ChordBook):
         def count(database: _Database) -> ChordClaim | None:
             if not database.change(database.say.count, gid=group_id, new=len(rows)):
                 return None
-            known = database.ask(database.say.known, gid=group_id, ids=[task_id for _, task_id in rows])
+            known = database.ask(database.say.known, pairs=[(group_id, task_id) for _, task_id in rows])
             places = {(row.position, row.task_id) for row in known}
             adopted = {row.task_id for row in known if row.adopted}
             new = [row for place, row in rows.items() if place not in places and place[1] not in adopted]
