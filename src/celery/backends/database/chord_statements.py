@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from celery import states
 from celery.backends.database import chord_tables
@@ -95,10 +96,20 @@ class Statements:
         )
         self.places = self.parts.with_only_columns(part.c.position, part.c.task_id)
         # ids
-        # Pairs: PostgreSQL, which does not know that all rows may be of one group, would read all of the group for them.
         self.known = sa.select(part.c.position, part.c.task_id, part.c.payload.is_(None).label("adopted")).where(
-            sa.tuple_(part.c.group_id, part.c.task_id).in_(sa.bindparam("pairs", expanding=True))
+            part.c.group_id == sa.bindparam("gid"), part.c.task_id.in_(sa.bindparam("ids", expanding=True))
         )
+        # PostgreSQL does not know that all rows may be of one group, and would read the whole of it for some ids.
+        wanted = sa.func.unnest(sa.bindparam("ids", type_=ARRAY(sa.Text))).table_valued("id").render_derived()
+        one = (
+            sa.select(part.c.position, part.c.task_id, part.c.payload)
+            .where(part.c.group_id == sa.bindparam("gid"), part.c.task_id == wanted.c.id)
+            .offset(0)
+            .lateral()
+        )
+        self.known_one_by_one = sa.select(
+            one.c.position, one.c.task_id, one.c.payload.is_(None).label("adopted")
+        ).select_from(wanted.join(one, sa.true()))
         self.state = sa.select(
             c.home, c.size, (c.size + c.extra - c.counted).label("missing"), c.claim_ends, lease,
             sa.case((c.claim_ends <= self.now, 1), else_=0).label("free"),
