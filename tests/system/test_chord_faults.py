@@ -49,6 +49,8 @@ def test_every_chord_ends_though_workers_are_killed(stage, task):
     twice = [key for key in chords if bodies[key] > 1]
     assert len(twice) <= 2 * KILLS
     assert sum(bodies.values()) - len(chords) <= 2 * KILLS
+    # RabbitMQ has no one step that sends the body: one kill may send it again, and the next one run it again.
+    assert max(bodies.values()) <= (3 if stage.name == "rabbitmq" else 2)
 
 
 @pytest.mark.timeout(180)
