@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import select
 import signal
 import threading
 import time
@@ -80,9 +81,19 @@ class SyncLane:
         self._thread = threading.get_ident()
         self.tasks_done = 0
 
-    def serve(self) -> None:
-        """Until the worker says stop, is gone, or a limit of this child is reached."""
+    def serve(self, beside: AsyncLane | None = None) -> None:
+        """Until the worker says stop, is gone, or a limit of this child is reached.
+
+        Args:
+            beside: started with the first job, of either lane: the thread of a child that has had none is this one.
+        """
         self._connection.sendall(ipc.frame(ipc.Kind.READY))
+        if beside is not None:
+            first = select.poll()
+            for each in (self._connection, beside.connection):
+                first.register(each, select.POLLIN)
+            first.poll()
+            beside.start()
         pending, row, flusher = self._pending, self._row, self._flusher
         sequence = 0
         while True:
@@ -293,13 +304,12 @@ def serve(
     signal.signal(signal.SIGTERM, lane.asked_to_end)
     if any(task.is_async for task in app.tasks.values()):
         async_lane = AsyncLane(async_socket, memory.row(index), tracer, options.get("async_concurrency") or 100)
-        async_lane.start()
     else:
         async_lane = None
     gc.enable()
     exitcode = 0
     try:
-        lane.serve()
+        lane.serve(async_lane)
         if async_lane is not None:
             async_lane.join()
     except SystemExit as exc:

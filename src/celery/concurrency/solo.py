@@ -57,12 +57,14 @@ class SoloPool(LanePool):
             signals.worker_process_init.send(sender=self.hostname)
         tracer = Tracer(self.app, self.hostname)
         self._lane = SyncLane(sync_socket, self.slots.row(0), tracer)
-        tasks = AsyncLane(async_socket, self.slots.row(0), tracer, self.async_limit)
-        tasks.start()
+        tasks = AsyncLane(async_socket, self.slots.row(0), tracer, self.async_limit) if self._has_async else None
         try:
-            self._lane.serve()
-            tasks.join()
+            self._lane.serve(tasks)
+            if tasks is not None:
+                tasks.join()
         finally:
+            if tasks is None:
+                async_socket.close()
             self._lane.close()
             _state.reset_join_denied(token)
             _state.set_current_app(previous)
