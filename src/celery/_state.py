@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Protocol
 
 from celery.local import Proxy
 
@@ -34,12 +34,30 @@ __all__ = (
 )
 
 
-class Frame(NamedTuple):
-    """A running call of a task."""
+class Frame(Protocol):
+    """A running call of a task. An attempt is one itself (`celery.app.attempt`), and makes its request when asked."""
 
-    task: Task[..., Any]
-    request: Context
+    #: Set by `enter`.
     outer: Frame | None
+
+    @property
+    def task(self) -> Task[..., Any]:
+        """What runs."""
+
+    @property
+    def request(self) -> Context:
+        """What the task may know of the call."""
+
+
+class _Call:
+    """A call whose request is there."""
+
+    __slots__ = ("outer", "request", "task")
+
+    def __init__(self, task: Task[..., Any], request: Context) -> None:
+        self.task = task
+        self.request = request
+        self.outer: Frame | None = None
 
 
 _frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("celery_frame", default=None)
@@ -66,7 +84,13 @@ _join_denied: contextvars.ContextVar[bool] = contextvars.ContextVar("celery_join
 
 def push_frame(task: Task[..., Any], request: Context) -> None:
     """A call of `task` begins."""
-    _frame.set(Frame(task, request, _frame.get()))
+    enter(_Call(task, request))
+
+
+def enter(frame: Frame) -> None:
+    """A call begins."""
+    frame.outer = _frame.get()
+    _frame.set(frame)
 
 
 def pop_frame() -> None:

@@ -147,7 +147,7 @@ def _make(app: Celery, task: Task[..., Any], request: Context, args: Any, kwargs
     """Attempts until one is no retry, each settled in place."""
     tracer = Tracer(app, request.hostname, eager=True)
     while True:
-        attempt = Attempt(tracer.plan_of(task), request, args, kwargs, request.outbox, Outcome(0, states.SUCCESS))
+        attempt = Attempt.of(tracer.plan_of(task), request, args, kwargs, Outcome(0, states.SUCCESS))
         outcome = tracer.make(attempt)
         _settle(task, request, attempt, outcome)
         retry = attempt.retval

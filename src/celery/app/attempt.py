@@ -1,20 +1,34 @@
-"""What an attempt is made of: the task, looked up once per process, and one call of it while it lasts."""
+"""What an attempt is made of: the task, looked up once per process, and one call of it while it lasts.
+
+Most tasks never look at their request, so it is made when somebody does: the task, a hook, a signal, a line of the log,
+an integration. Until then an attempt knows a few facts of its message, under the names that a request has for them
+(`celery.wire.opening`); from then on it looks at the request, which the task may have changed.
+"""
 # ruff: noqa: TC004 - nothing here is ever encoded, so msgspec does not look for these types, which are above it
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
+from celery.app.context import Context, custom_headers
+from celery.app.outcome import Outbox
+from celery.wire.protocol import read_headers
+from celery.wire.sealed import Sealed
 
-    from celery.app.context import Context
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from celery._state import Frame
     from celery.app.einfo import ExceptionInfo
-    from celery.app.outcome import Outbox, Outcome
+    from celery.app.outcome import Outcome
     from celery.app.task import Task
     from celery.backends.base import Backend
+    from celery.wire.envelope import Envelope, Headers
+    from celery.wire.label import Facts
+    from celery.wire.opening import Embed
 
 #: Where the base class of tasks is, and what is above it.
 _OUR_TASK = frozenset({"celery.app.task", "typing", "builtins"})
@@ -57,20 +71,107 @@ class Plan(msgspec.Struct, eq=False):
         )
 
 
+class Source(msgspec.Struct):
+    """Where an attempt comes from: what its request is made of."""
+
+    #: The message, or the text of one that is still closed.
+    message: Envelope | bytes
+    #: `request.delivery_info`; None: the text tells.
+    info: Mapping[str, Any] | None
+    #: Node name of the worker.
+    hostname: str | None
+    #: Called before a custom state of the task is stored.
+    before_update: Callable[[], None] | None = None
+
+    def envelope(self) -> Envelope | Sealed:
+        """The message, or what opens itself as far as it is asked."""
+        return Sealed(self.message, None) if isinstance(self.message, bytes) else self.message
+
+    def request(self, headers: Headers, embed: Mapping[str, Any], args: Any, kwargs: Any, outbox: Outbox) -> Context:
+        """The request of a message that has been read.
+
+        Args:
+            headers: complete, and nobody else's.
+            embed: the workflow around the task.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            outbox: takes what the attempt sends.
+        """
+        envelope = self.envelope()
+        properties, own = envelope.properties, custom_headers(headers)
+        request = Context.__new__(Context)
+        values = request.__dict__ = headers
+        values.update(embed)
+        if self.before_update is not None:
+            values["before_update"] = self.before_update
+        values.update(
+            args=args,
+            kwargs=kwargs,
+            called_directly=False,
+            hostname=self.hostname,
+            delivery_info=envelope.info if isinstance(envelope, Sealed) else self.info or {},
+            correlation_id=properties.get("correlation_id"),
+            reply_to=properties.get("reply_to"),
+            properties=properties,
+            headers=own,
+            outbox=outbox,
+        )
+        return request
+
+
 class Attempt(msgspec.Struct, eq=False):
-    """One call of a task, while it lasts."""
+    """One call of a task, while it lasts; a frame of `celery._state`."""
 
     plan: Plan
-    request: Context
+    task: Task[..., Any]
     args: Any
     kwargs: Any
-    outbox: Outbox
     outcome: Outcome
+    #: What the pipeline looks at: of the message, or the request once there is one.
+    facts: Facts | Context
+    embed: Embed | Context
+    #: None: the request is there.
+    source: Source | None = None
+    #: The request, once somebody has asked for it; and what takes what the attempt sends.
+    opened: Context | None = None
+    outbox: Outbox | None = None
     retval: Any = None
     exc: BaseException | None = None
     einfo: ExceptionInfo | None = None
     #: When it began, of `time.perf_counter`.
     clock: float = 0.0
+    outer: Frame | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, request: Context, args: Any, kwargs: Any, outcome: Outcome) -> Attempt:
+        """An attempt whose request is there."""
+        return cls(plan, plan.task, args, kwargs, outcome, request, request, None, request, request.outbox)
+
+    @property
+    def request(self) -> Context:
+        """What the task may know of the call."""
+        return self.opened or self._open()
+
+    def _open(self) -> Context:
+        # Threads that a task has given its context ask for one request.
+        with _opening:
+            if self.opened is None:
+                source, embed = self.source, self.embed
+                assert source is not None
+                headers = read_headers(source.envelope())  # type: ignore[arg-type]  # a Sealed has what it reads
+                assert headers is not None
+                around = {name: getattr(embed, name) or None for name in _AROUND}
+                outbox = Outbox()
+                request = source.request(headers, around, self.args, self.kwargs, outbox)
+                # In this order: whom a soft time limit interrupts here has no request yet.
+                self.outbox = outbox
+                self.facts = self.embed = request
+                self.opened = request
+        return self.opened
+
+
+_AROUND = ("callbacks", "errbacks", "chain", "chord")
+_opening = threading.RLock()
 
 
 def task_has_custom(task: Task[..., Any], attr: str) -> bool:

@@ -71,9 +71,9 @@ def stand_in(app: Celery, attempt: Attempt, value: Any, *, sent: bool) -> None:
     _state.push_frame(plan.task, request)  # what is sent has this task for its parent
     try:
         if not sent and (request.callbacks or request.chain):
-            following.send_after_success(app, request, value, attempt.outbox)
+            following.send_after_success(app, request, value, request.outbox)
     finally:
         _state.pop_frame()
-    outcome.follow, outcome.begins = attempt.outbox.messages, attempt.outbox.begins
+    outcome.follow, outcome.begins = request.outbox.messages, request.outbox.begins
     if plan.settles_here:
         settling.settle(app, attempt)

@@ -2,7 +2,7 @@
 
 The pipeline, the same for sync, async and eager attempts:
 
-    read      envelope -> Attempt: the task, its request, its arguments
+    read      message -> Attempt: the task and its arguments; the request is made when somebody asks for it
     begin     the request is current; task_prerun, before_start
     run       the body; the only step that differs (called, or awaited)
     conclude  what came of it: the state, and what follows (`succeed`, `fail`, `retry`, ...)
@@ -18,6 +18,7 @@ What a task is, for running it, is looked up once per process (`Plan`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -25,19 +26,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import _state, exceptions, signals, states
 from celery.app import following, repeats, settling
-from celery.app.attempt import Attempt, Plan, run_to_end
+from celery.app.attempt import Attempt, Plan, Source, run_to_end
 from celery.app.attempt import task_has_custom as task_has_custom  # noqa: PLC0414 - integrations import it from here
-from celery.app.context import Context, custom_headers
+from celery.app.context import Context
 from celery.app.einfo import ExceptionInfo
 from celery.app.outcome import Disposition, Outbox, Outcome
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.log import get_logger
 from celery.utils.saferepr import saferepr
+from celery.wire.opening import open_plain
 from celery.wire.protocol import read_task
+from celery.wire.sealed import UnreadableError, open_text
 from celery.wire.serializers import resolve_accept
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from celery.app.base import Celery
     from celery.app.task import Task
@@ -68,6 +71,8 @@ class Tracer:
         self.accept = resolve_accept(app.conf.accept_content)
         #: A sync body runs now: the only time when a soft time limit may be raised.
         self.in_body = False
+        #: Called before a custom state of a sync task is stored.
+        self.before_update: Callable[[], None] | None = None
         self._plans: dict[str, Plan] = {}
         #: Attempts that are on their way through what integrations have put around, by task id.
         self._inside: dict[str, Attempt] = {}
@@ -88,9 +93,15 @@ class Tracer:
 
     # -- the pipeline
 
-    def run(self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], **context: Any) -> Outcome:
-        """Make one attempt of a sync task. An async one is run on a loop of its own."""
-        attempt = self._open(job, envelope, delivery_info, context)
+    def run(self, job: int, message: Envelope | bytes, info: Mapping[str, Any] | None) -> Outcome:
+        """Make one attempt of a sync task. An async one is run on a loop of its own.
+
+        Args:
+            job: its number.
+            message: the message, or the text of one that is still closed.
+            info: `request.delivery_info`; of a text None, as it tells itself.
+        """
+        attempt = self._open(job, Source(message, info, self.hostname, self.before_update))
         if isinstance(attempt, Outcome):
             return attempt
         if attempt.plan.looks_back and (record := repeats.stored_success(attempt)) is not None:
@@ -99,9 +110,10 @@ class Tracer:
 
     def make(self, attempt: Attempt) -> Outcome:
         """Begin, run, conclude, record, finish; inside of what integrations have put around (see `build_tracer`)."""
-        around, uuid = attempt.plan.around, attempt.request.id
+        around = attempt.plan.around
         if around is None:
             return self._make(attempt)
+        uuid = attempt.facts.id
         self._inside[uuid] = attempt
         try:
             outcome: Outcome = around(uuid, attempt.args, attempt.kwargs, attempt.request)
@@ -133,9 +145,9 @@ class Tracer:
             self.succeed(attempt, retval)
         return self.finish(attempt)
 
-    async def arun(self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], **context: Any) -> Outcome:
-        """Make one attempt of an async task, on the running loop."""
-        attempt = self._open(job, envelope, delivery_info, context)
+    async def arun(self, job: int, message: Envelope | bytes, info: Mapping[str, Any] | None) -> Outcome:
+        """Make one attempt of an async task, on the running loop. Arguments are those of `run`."""
+        attempt = self._open(job, Source(message, info, self.hostname))
         if isinstance(attempt, Outcome):
             return attempt
         if attempt.plan.looks_back and (record := await repeats.stored_success_async(attempt)) is not None:
@@ -153,17 +165,17 @@ class Tracer:
         return self.finish(attempt)
 
     def aftermath(
-        self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], exc: BaseException, **context: Any
+        self, job: int, message: Envelope | bytes, info: Mapping[str, Any] | None, exc: BaseException
     ) -> Outcome:
         """What follows an attempt that was killed, or may not run: its failure, without its body."""
-        attempt = self._open(job, envelope, delivery_info, context)
+        attempt = self._open(job, Source(message, info, self.hostname))
         if isinstance(attempt, Outcome):
             return attempt
         return self._fail_before(attempt, exc)
 
     def _fail_before(self, attempt: Attempt, exc: BaseException) -> Outcome:
         """Conclude an attempt that has not begun."""
-        _state.push_frame(attempt.plan.task, attempt.request)
+        _state.enter(attempt)
         attempt.clock = time.perf_counter()
         self.conclude(attempt, self._retried(attempt, exc))  # a retry asks for the current request
         return self.finish(attempt)
@@ -176,7 +188,7 @@ class Tracer:
                 self._count(attempt, value)
             repeats.stand_in(self.app, attempt, value, sent=bool(record.get("children")))
         except Exception as exc:  # noqa: BLE001 - as in succeed
-            attempt.outbox.clear()
+            attempt.request.outbox.clear()
             return self._fail_before(attempt, exc)
         _log(attempt, logging.INFO, LOG_IGNORED, None, description=repeats.DONE)
         return attempt.outcome
@@ -189,70 +201,56 @@ class Tracer:
             return task.retry(exc=exc, throw=False)
         return exc
 
-    def _open(
-        self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], context: Mapping[str, Any]
-    ) -> Attempt | Outcome:
+    def _open(self, job: int, source: Source) -> Attempt | Outcome:
         """The attempt; or, of a message that cannot become one, its failure."""
         try:
-            return self.read(job, envelope, delivery_info, context)
+            return self.read(job, source)
         except Exception as exc:  # noqa: BLE001 - whatever a message does to us becomes its failure
-            return self.unreadable(job, envelope, exc)
+            return self.unreadable(job, source.message, exc)
 
-    def read(
-        self, job: int, envelope: Envelope, delivery_info: Mapping[str, Any], context: Mapping[str, Any]
-    ) -> Attempt:
-        """Envelope -> Attempt. Raises what `read_task` raises, and NotRegistered."""
-        _, headers, args, kwargs, embed = read_task(envelope, self.accept, closed=True)
-        plan, outbox, properties = self.plan(headers["task"]), Outbox(), envelope.properties
-        of_the_call = {
-            "args": args,
-            "kwargs": kwargs,
-            "called_directly": False,
-            "hostname": self.hostname,
-            "delivery_info": delivery_info,
-            "correlation_id": properties.get("correlation_id"),
-            "reply_to": properties.get("reply_to"),
-            "properties": properties,
-            "headers": custom_headers(headers),
-            "outbox": outbox,
-        }
-        request = Context.__new__(Context)
-        # The headers were made for us by the reader, and become the request.
-        values = request.__dict__ = headers
-        values.update(embed)
-        values.update(context)
-        values.update(of_the_call)
-        return Attempt(plan, request, args, kwargs, outbox, Outcome(job, states.SUCCESS))
+    def read(self, job: int, source: Source) -> Attempt:
+        """Message -> Attempt. Raises what `open_text` and `read_task` raise, and NotRegistered."""
+        message, outcome = source.message, Outcome(job, states.SUCCESS)
+        plain = open_plain(message, self.accept)
+        if plain is not None:
+            facts, args, kwargs, embed = plain
+            plan = self._plans.get(facts.task) or self.plan(facts.task)
+            return Attempt(plan, plan.task, args, kwargs, outcome, facts, embed, source)
+        envelope = open_text(message).envelope if isinstance(message, bytes) else message
+        _, headers, args, kwargs, around = read_task(envelope, self.accept, closed=True)
+        plan = self.plan(headers["task"])
+        return Attempt.of(plan, source.request(headers, around, args, kwargs, Outbox()), args, kwargs, outcome)
 
     def begin(self, attempt: Attempt) -> None:
         """The request becomes current. What raises here fails the attempt as its body would."""
-        plan, request = attempt.plan, attempt.request
-        task = plan.task
-        _state.push_frame(task, request)
+        _state.enter(attempt)
         attempt.outcome.started = time.time()
         attempt.clock = time.perf_counter()
-        if plan.settles_here and task.track_started and not self.eager:
+        plan = attempt.plan
+        if plan.settles_here and plan.task.track_started and not self.eager:
             self._store_started(attempt)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(
-                sender=task, task_id=request.id, task=task, args=attempt.args, kwargs=attempt.kwargs
+                sender=plan.task, task_id=attempt.facts.id, task=plan.task, args=attempt.args, kwargs=attempt.kwargs
             )
         if "before_start" in plan.custom:
-            task.before_start(request.id, attempt.args, attempt.kwargs)
+            plan.task.before_start(attempt.facts.id, attempt.args, attempt.kwargs)
 
     def succeed(self, attempt: Attempt, retval: Any) -> None:
         """SUCCESS: callbacks and the next step follow, the value is recorded; failing in that is a failure."""
-        outcome, request = attempt.outcome, attempt.request
-        outcome.runtime = time.perf_counter() - attempt.clock
+        attempt.outcome.runtime = time.perf_counter() - attempt.clock
         attempt.retval = retval
+        embed = attempt.embed
         try:
-            if request.callbacks or request.chain:
-                following.send_after_success(self.app, request, retval, attempt.outbox)
+            if embed.callbacks or embed.chain:
+                request = attempt.request
+                following.send_after_success(self.app, request, retval, request.outbox)
             self._record(attempt, retval)
-            if request.chord:
+            if embed.chord:
                 self._count(attempt, retval)
         except Exception as exc:  # noqa: BLE001 - an unserializable value, a callback that cannot be sent
-            attempt.outbox.clear()  # nothing of a success that failed may follow
+            if attempt.outbox is not None:
+                attempt.outbox.clear()  # nothing of a success that failed may follow
             self.fail(attempt, exc)
 
     def conclude(self, attempt: Attempt, exc: BaseException) -> None:
@@ -278,7 +276,7 @@ class Tracer:
         try:
             if request.errbacks and not revoked:  # CANVAS-013
                 tb = attempt.einfo.traceback
-                following.send_after_failure(self.app, request.errbacks, request, exc, tb, attempt.outbox)
+                following.send_after_failure(self.app, request.errbacks, request, exc, tb, request.outbox)
             self._record(attempt, exc)
             if request.chain:
                 self._tell_others(attempt, exc)
@@ -293,11 +291,10 @@ class Tracer:
             outcome = attempt.outcome
             _FINISHERS[outcome.state](attempt)
             if signals.task_postrun.receivers:
-                request, task = attempt.request, attempt.plan.task
                 signals.task_postrun.send(
-                    sender=task,
-                    task_id=request.id,
-                    task=task,
+                    sender=attempt.task,
+                    task_id=attempt.facts.id,
+                    task=attempt.task,
                     args=attempt.args,
                     kwargs=attempt.kwargs,
                     retval=attempt.retval,
@@ -310,7 +307,8 @@ class Tracer:
         finally:
             _state.pop_frame()
         outcome = attempt.outcome
-        outcome.follow, outcome.begins = attempt.outbox.messages, attempt.outbox.begins
+        if attempt.outbox is not None:
+            outcome.follow, outcome.begins = attempt.outbox.messages, attempt.outbox.begins
         if attempt.plan.settles_here and not self.eager:
             settling.settle(self.app, attempt)
         return outcome
@@ -336,14 +334,18 @@ class Tracer:
 
     def _record(self, attempt: Attempt, value: Any) -> None:
         """The result as bytes. Raises EncodeError."""
-        plan, request, outcome = attempt.plan, attempt.request, attempt.outcome
-        task = plan.task
-        ignored = get_actual_ignore_result(task, request)
-        if ignored and not (task.store_errors_even_if_ignored and outcome.state in states.EXCEPTION_STATES):
+        facts, outcome, task = attempt.facts, attempt.outcome, attempt.task
+        if get_actual_ignore_result(task, facts) and not (
+            task.store_errors_even_if_ignored and outcome.state in states.EXCEPTION_STATES
+        ):
             return
         if self.eager and not task.store_eager_result:
             return
-        write = plan.backend.prepare_write(request.id, value, outcome.state, outcome.traceback, request)
+        backend, write = attempt.plan.backend, None
+        if outcome.state == states.SUCCESS:
+            write = backend.prepare_success(facts.id, value, facts)
+        if write is None:
+            write = backend.prepare_write(facts.id, value, outcome.state, outcome.traceback, attempt.request)
         outcome.writes.append(write)
 
     def _tell_others(self, attempt: Attempt, exc: BaseException) -> None:
@@ -376,9 +378,13 @@ class Tracer:
             value = {"pid": os.getpid(), "hostname": self.hostname}
             task.backend.store_result(request.id, value, states.STARTED, None, request)
 
-    def unreadable(self, job: int, envelope: Envelope, exc: Exception) -> Outcome:
+    def unreadable(self, job: int, message: Envelope | bytes, exc: Exception) -> Outcome:
         """The failure of a message that cannot become an attempt."""
-        task_id = envelope.headers.get("id") or envelope.properties.get("correlation_id")
+        task_id = reply_to = None
+        with contextlib.suppress(UnreadableError):
+            envelope = open_text(message).envelope if isinstance(message, bytes) else message
+            reply_to = envelope.properties.get("reply_to")
+            task_id = envelope.headers.get("id") or envelope.properties.get("correlation_id")
         einfo = ExceptionInfo(exc, internal=True)
         outcome = Outcome(
             job,
@@ -390,7 +396,7 @@ class Tracer:
         )
         logger.error("Received invalid task message: %s", exc, extra={"data": {"id": task_id, "exc": outcome.summary}})
         if isinstance(task_id, str):
-            request = Context(id=task_id, reply_to=envelope.properties.get("reply_to"))
+            request = Context(id=task_id, reply_to=reply_to)
             backend: Backend = self.app.backend
             try:
                 outcome.writes = [backend.prepare_write(task_id, exc, states.FAILURE, einfo.traceback, request)]
@@ -427,16 +433,17 @@ class Tracer:
 
 def _finish_success(attempt: Attempt) -> None:
     plan, outcome = attempt.plan, attempt.outcome
-    task, retval, call = plan.task, attempt.retval, (attempt.request.id, attempt.args, attempt.kwargs)
-    if "on_success" in plan.custom:
-        _guarded(attempt, task.on_success, retval, *call)
+    task, custom = plan.task, plan.custom
+    if "on_success" in custom:
+        _guarded(attempt, task.on_success, attempt.retval, attempt.facts.id, attempt.args, attempt.kwargs)
     if signals.task_success.receivers:
-        signals.task_success.send(sender=task, result=retval, runtime=outcome.runtime)
+        signals.task_success.send(sender=task, result=attempt.retval, runtime=outcome.runtime)
     if logger.isEnabledFor(logging.INFO):
-        outcome.summary = saferepr(retval, task.resultrepr_maxsize)
+        outcome.summary = saferepr(attempt.retval, task.resultrepr_maxsize)
         _log(attempt, logging.INFO, LOG_SUCCESS, None, runtime=outcome.runtime, return_value=outcome.summary)
-    if "after_return" in plan.custom:
-        _guarded(attempt, task.after_return, outcome.state, retval, *call, None)
+    if "after_return" in custom:
+        call = attempt.facts.id, attempt.args, attempt.kwargs
+        _guarded(attempt, task.after_return, outcome.state, attempt.retval, *call, None)
 
 
 def _finish_failure(attempt: Attempt) -> None:
@@ -564,10 +571,9 @@ def build_tracer(
             attempt.args, attempt.kwargs = args, kwargs
             return tracer._make(attempt)
         context = request if isinstance(request, Context) else Context(request or {})
-        outbox = Outbox()
-        context.update(id=uuid, args=args, kwargs=kwargs, called_directly=False, outbox=outbox)
+        context.update(id=uuid, args=args, kwargs=kwargs, called_directly=False, outbox=Outbox())
         context.__dict__.setdefault("root_id", uuid)
-        return tracer._make(Attempt(Plan.of(task), context, args, kwargs, outbox, Outcome(0, states.SUCCESS)))
+        return tracer._make(Attempt.of(Plan.of(task), context, args, kwargs, Outcome(0, states.SUCCESS)))
 
     return trace
 

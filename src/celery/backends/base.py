@@ -186,25 +186,25 @@ class Backend(ChordHooks):
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None
     ) -> ResultWrite:
         """The record as bytes for `write`. Raises EncodeError when the value cannot be serialized."""
-        reply_to = getattr(request, "reply_to", None)
-        if state == states.SUCCESS and traceback is None:
-            payload = self._success_json(task_id, result, request)
-            if payload is not None:
-                return ResultWrite(task_id, state, payload, reply_to=reply_to)
+        if state == states.SUCCESS and traceback is None and (write := self.prepare_success(task_id, result, request)):
+            return write
         record = self.make_record(task_id, result, state, traceback, request)
         content_type, content_encoding, payload = serializers.dumps(record, self.serializer)
-        return ResultWrite(task_id, state, payload, content_type, content_encoding, reply_to)
+        return ResultWrite(task_id, state, payload, content_type, content_encoding, getattr(request, "reply_to", None))
 
-    def _success_json(self, task_id: str, result: Any, request: Any) -> bytes | None:
-        """The record of a success, straight to bytes; None: it has another form, or cannot be written."""
+    def prepare_success(self, task_id: str, result: Any, facts: Any) -> ResultWrite | None:
+        """The record of a success, straight to bytes; None: it has another form, or cannot be written. `facts` is a
+        request, or what has its `group`, `parent_id`, `children` and `reply_to`.
+        """
         if self.serializer != "json" or self.extended or type(self).make_record is not Backend.make_record:
             return None
         try:
-            value, children = self.encode_result(result, states.SUCCESS), self.current_task_children(request)
-            group_id, parent_id = (None, None) if request is None else (request.group, request.parent_id)
-            return results.success_json(task_id, value, utc_text(), children, group_id, parent_id)
+            value, children = self.encode_result(result, states.SUCCESS), self.current_task_children(facts)
+            group_id, parent_id = (None, None) if facts is None else (facts.group, facts.parent_id)
+            payload = results.success_json(task_id, value, utc_text(), children, group_id, parent_id)
         except (exceptions.EncodeError, AttributeError, TypeError, ValueError):
             return None
+        return ResultWrite(task_id, states.SUCCESS, payload, reply_to=getattr(facts, "reply_to", None))
 
     def encode(self, data: Any) -> Any:
         """Serialize (and compress, where configured). Bytes; text where it is for a store of a third party."""

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery import _state
 from celery.concurrency import ipc, slots
-from celery.concurrency.base import NO_ENVELOPE, exception_of
+from celery.concurrency.base import exception_of
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
-from celery.wire.sealed import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Generator
@@ -133,24 +132,20 @@ class AsyncLane:
         self._places.append(place)
 
     async def _outcome(self, job: Job) -> Outcome:
-        tracer = self._tracer
-        try:
-            envelope, info = job.open()
-        except UnreadableError as exc:
-            return tracer.unreadable(job.number, NO_ENVELOPE, exc)
+        tracer, message, info = self._tracer, job.message, job.delivery_info
         if job.aftermath is not None:
-            return tracer.aftermath(job.number, envelope, info, exception_of(job.aftermath))
+            return tracer.aftermath(job.number, message, info, exception_of(job.aftermath))
         soft, hard = job.limits or (None, None)
-        coroutine = tracer.arun(job.number, envelope, info)
+        coroutine = tracer.arun(job.number, message, info)
         limited = soft is not None or hard is not None
         attempt: Awaitable[Outcome] = _Limited(coroutine, soft, hard) if limited else coroutine
         try:
             return await attempt
         except _HardLimit:
-            return tracer.aftermath(job.number, envelope, info, TimeLimitExceeded(hard))
+            return tracer.aftermath(job.number, message, info, TimeLimitExceeded(hard))
         except asyncio.CancelledError as exc:
             # Nobody here cancels an attempt for good: the task did so itself, and fails with it.
-            return tracer.aftermath(job.number, envelope, info, exc)
+            return tracer.aftermath(job.number, message, info, exc)
 
     def _flush(self) -> None:
         if self._ready and self._transport is not None:

@@ -86,10 +86,6 @@ def job_of(
     return Job(number, delivery.envelope, delivery.info, aftermath, limits)
 
 
-#: Stands for a message that cannot be opened.
-NO_ENVELOPE = Envelope({}, b"")
-
-
 def exception_of(aftermath: tuple[str, list[Any]]) -> Exception:
     """The exception that a Job's aftermath names."""
     name, args = aftermath

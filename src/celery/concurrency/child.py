@@ -26,11 +26,10 @@ from celery.app.outcome import Disposition
 from celery.app.trace import Tracer
 from celery.concurrency import calls, ipc, slots
 from celery.concurrency.asynclane import AsyncLane
-from celery.concurrency.base import NO_ENVELOPE, exception_of
+from celery.concurrency.base import exception_of
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.platforms import set_process_title
 from celery.utils.log import get_logger
-from celery.wire.sealed import UnreadableError
 
 if TYPE_CHECKING:
     import socket
@@ -71,6 +70,7 @@ class SyncLane:
         self._connection = connection
         self._row = row
         self._tracer = tracer
+        tracer.before_update = self._wait_until_told
         self._max_tasks = max_tasks
         self._max_memory = max_memory
         self._frames = ipc.Frames()
@@ -137,16 +137,12 @@ class SyncLane:
             return calls.make(job)
         tracer = self._tracer
         try:
-            envelope, info = job.open()
-        except UnreadableError as exc:
-            return tracer.unreadable(job.number, NO_ENVELOPE, exc)
-        try:
             if job.aftermath is not None:
-                return tracer.aftermath(job.number, envelope, info, exception_of(job.aftermath))
-            return tracer.run(job.number, envelope, info, before_update=self._wait_until_told)
+                return tracer.aftermath(job.number, job.message, job.delivery_info, exception_of(job.aftermath))
+            return tracer.run(job.number, job.message, job.delivery_info)
         except SoftTimeLimitExceeded as exc:
             # It came between two steps of the attempt, after the body.
-            outcome = tracer.unreadable(job.number, envelope, exc)
+            outcome = tracer.unreadable(job.number, job.message, exc)
             outcome.disposition = Disposition.ACK
             return outcome
 

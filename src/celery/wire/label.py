@@ -1,8 +1,10 @@
-"""What a worker's main process decides by: a few headers of each message. Bodies and the rest stay closed."""
+"""A few headers of each message: those that a worker's main process decides by, and those that running the task takes.
+Bodies and the rest stay closed.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -24,6 +26,24 @@ class Label(msgspec.Struct, gc=False):
     retries: int | None = None
     replaced_task_nesting: int | None = None
     stamps: dict[str, Any] | None = None
+
+
+class Facts(Label, gc=False):
+    """These headers, and what else an attempt looks at though nobody asks for its request. The names are those of a
+    request (`celery.app.context`), which takes the place of this when somebody does.
+    """
+
+    # None is no name and no id: a message without one is not read so far.
+    task: str = ""
+    id: str = ""
+    group: Any = None
+    parent_id: Any = None
+    ignore_result: Any = None
+    compression: Any = None
+    #: A property of the message.
+    reply_to: Any = None
+    #: Who sends tasks has asked for the request.
+    children: ClassVar[tuple[()]] = ()
 
 
 def label_of(headers: Headers) -> Label:

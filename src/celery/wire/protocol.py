@@ -43,7 +43,7 @@ REPR_MAXLEVELS = 3
 _DEEPEST = 100
 
 #: Bytes of a body from which on its workflow stays closed: reading it twice costs more below.
-_LARGE = 2048
+LARGE_BODY = 2048
 
 _BODY_NAMES = ("args", "kwargs", "embed")
 _EMBED_NAMES = ("callbacks", "errbacks", "chain", "chord")
@@ -456,7 +456,7 @@ def read_task(envelope: Envelope, accept: frozenset[str], zone: tzinfo = UTC, *,
     headers, payload = envelope.headers or {}, envelope.body
     if headers.get("compression") and envelope.content_type in accept:
         payload = decompress(payload, headers["compression"])
-    if closed and len(payload) > _LARGE and headers.get("task"):
+    if closed and len(payload) > LARGE_BODY and headers.get("task"):
         kind = envelope.content_type, envelope.content_encoding
         read = read_body(payload) if is_plain_json(payload, *kind, accept) else None
         if read is not None:

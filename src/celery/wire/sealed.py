@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import msgspec
 
 from celery.wire.envelope import Envelope
-from celery.wire.label import Label
+from celery.wire.label import Facts, Label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,11 +97,28 @@ class _Whole(_Outside, kw_only=True):
     body: msgspec.Raw
 
 
+class _Ways(msgspec.Struct):
+    body_encoding: Any = None
+    reply_to: Any = None
+
+
+class Plain(msgspec.Struct, kw_only=True):
+    """What running a task takes of its message."""
+
+    headers: Facts
+    #: Decoded.
+    body: bytes = b""
+    content_type: str | None = msgspec.field(name="content-type", default=None)
+    content_encoding: str | None = msgspec.field(name="content-encoding", default=None)
+    properties: _Ways
+
+
 _read_around = msgspec.json.Decoder(_Around).decode
 _read = msgspec.json.Decoder(_Fast).decode
 _read_str = msgspec.json.Decoder(str).decode
 _read_outside = msgspec.json.Decoder(_Outside).decode
 _read_whole = msgspec.json.Decoder(_Whole).decode
+_read_plain = msgspec.json.Decoder(Plain).decode
 _NO_INFO = _Info()
 #: Properties that are the transport's own.
 _TRANSPORT = frozenset({"body_encoding", "delivery_info", "delivery_tag"})
@@ -138,6 +155,14 @@ class Sealed:
     def properties(self) -> dict[str, Any]:
         own = self._open().properties or {}
         return {name: value for name, value in own.items() if name not in _TRANSPORT}
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """`request.delivery_info`."""
+        inside = self._open()
+        exchange, routing_key, redelivered = _way(inside)
+        priority = (inside.properties or {}).get("priority")
+        return {"exchange": exchange, "routing_key": routing_key, "priority": priority, "redelivered": redelivered}
 
     @property
     def body(self) -> bytes:
@@ -195,22 +220,45 @@ def open_text(text: bytes) -> Message:
     """
     try:
         read = _parse(text)
+        exchange, routing_key, redelivered = _way(read)
         properties = read.properties or {}
         body = _body(read.body, in_base64=properties.pop("body_encoding", None) == "base64")
     except (ValueError, RecursionError) as error:  # msgspec's and binascii's errors are ValueErrors
         raise UnreadableError(f"not a message: {error}") from error
     headers = read.headers or {}
     properties.pop("delivery_tag", None)
-    info = properties.pop("delivery_info", None)
-    if not isinstance(info, dict):
-        info = {}
+    properties.pop("delivery_info", None)
     return Message(
         Envelope(headers, body, read.content_type, read.content_encoding or "utf-8", properties),
-        str(info.get("exchange") or ""),
-        str(info.get("routing_key") or ""),
-        bool(headers.get("redelivered") or info.get("redelivered")),
+        exchange,
+        routing_key,
+        redelivered,
         failures(headers.get(COUNT_HEADER)),
     )
+
+
+def _way(read: _Text) -> tuple[str, str, bool]:
+    """By which exchange and routing key it came, and whether not for the first time."""
+    info = (read.properties or {}).get("delivery_info")
+    if not isinstance(info, dict):
+        info = {}
+    again = bool((read.headers or {}).get("redelivered") or info.get("redelivered"))
+    return str(info.get("exchange") or ""), str(info.get("routing_key") or ""), again
+
+
+def read_plain(text: bytes) -> Plain | None:
+    """Read what running the task takes; None when that takes `open_text`: a body that is not in base64, a header of
+    an odd kind, or no message at all.
+    """
+    try:
+        if cut := _cut(text):
+            read = _read_plain(cut[1])
+            read.body = _strictly(cut[0][1:-1])
+        else:
+            read = _read_plain(text)
+    except (ValueError, RecursionError):
+        return None
+    return read if read.properties.body_encoding == "base64" else None
 
 
 def failures(count: Any) -> int:

@@ -17,11 +17,13 @@ import drivers  # noqa: E402  found through the line above
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run async tests on a loop of their own."""
+    """Run async tests on a loop of their own, and end those that hang while it can still be told where."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 50))
+    marker = pyfuncitem.get_closest_marker("timeout")
+    limit = marker.args[0] if marker is not None else float(pyfuncitem.config.getini("timeout"))
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), limit - 10))
     return True
 
 

@@ -331,6 +331,7 @@ def test_a_refused_login_is_a_matter_of_configuration(rabbitmq_url, change, word
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # a server may take two minutes to start on a busy machine, and it starts twice
 async def test_a_restart_of_the_server_is_an_error_and_loses_nothing(private_rabbitmq):
     server = await asyncio.to_thread(private_rabbitmq)
     sender, queue = Sender(server.url, {}), Queue("tasks")

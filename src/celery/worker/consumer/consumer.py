@@ -23,15 +23,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import exceptions, signals, states
-from celery.app import brokers
 from celery.app.context import Context
-from celery.app.publisher import failover
 from celery.brokers.base import Delivery, Receiver, Settlement, Verdict
-from celery.brokers.url import mask
 from celery.concurrency.base import Job, Lost, exception_of, job_of
 from celery.utils.log import get_logger
 from celery.worker import request as requests
 from celery.worker.consumer.behind import Behind
+from celery.worker.consumer.connecting import Connector
 from celery.worker.consumer.orphans import Orphans
 from celery.worker.consumer.suspects import moment_apart
 from celery.worker.ending import Ending
@@ -102,13 +100,10 @@ class Consumer:
         self._paused = False
         #: As the receiver was told last; -1: not yet.
         self._prefetch = -1
-        urls = brokers.broker_urls(self.app, read=True)
-        self._round = len(urls)
-        self._urls = failover(urls, self.app.conf.broker_failover_strategy)
-        self._url = next(self._urls)
-        #: The broker whose messages are in our hands.
-        self._served = self._url
         self._behind = Behind(self.app, self.hostname, self.settler, self.requests)
+        self._connector = Connector(self.app, self.hostname, self._behind.entering)
+        #: The broker whose messages are in our hands.
+        self._served = self._connector.url
 
     # -- connection
 
@@ -143,42 +138,12 @@ class Consumer:
                 self._abandon()
 
     async def _connect(self, retry: bool) -> Receiver:
-        conf = self.app.conf
-        most, attempt = conf.broker_connection_max_retries, 0
-        while True:
-            receiver = brokers.open_receiver(self.app, self._url, self.hostname)
-            try:
-                self.settler.shared = self.app.backend.async_writer and receiver.share(self.app.backend)
-                # Not wait_for(), which may swallow a cancellation.
-                async with asyncio.timeout((conf.broker_connection_timeout or 4) * 3), self._behind.entering(self._url):
-                    await receiver.open()
-                for queue in self.app.amqp.queues.consume_from.values():
-                    await receiver.consume(queue)
-            except (exceptions.OperationalError, TimeoutError) as exc:
-                await receiver.close()
-                attempt += 1
-                if not retry or (most is not None and attempt > most):
-                    raise exceptions.OperationalError(
-                        f"cannot connect to the broker at {mask(self._url)}: {exc}"
-                    ) from exc
-                # As long as Celery waits: two seconds more each time that all were tried, at most half a minute.
-                rounds, others = divmod(attempt, self._round)
-                pause = 0.0 if others else min(2.0 * rounds, 30.0)
-                limit = "" if most is None else f" ({attempt}/{most})"
-                step = f"Trying again in {pause:.2f} seconds...{limit}" if pause else "Will retry using next failover."
-                logger.error("consumer: Cannot connect to %s: %s.\n%s", mask(self._url), exc, step)  # noqa: TRY400 - the reason is the text
-                self._url = next(self._urls)
-                await asyncio.sleep(pause)
-            except BaseException:
-                await receiver.close()
-                raise
-            else:
-                logger.info("Connected to %s", mask(self._url))
-                if self._url != self._served:
-                    self._leave_behind()
-                    self._served = self._url
-                self.settler.add(self._behind.back(self._url))
-                return receiver
+        receiver, url, self.settler.shared = await self._connector.connect(retry)
+        if url != self._served:
+            self._leave_behind()
+            self._served = url
+        self.settler.add(self._behind.back(url))
+        return receiver
 
     async def _consume(self, receiver: Receiver) -> None:
         self.receiver = self.settler.receiver = receiver
