@@ -4,7 +4,7 @@ import time
 import uuid
 
 import pytest
-from fleet import Fleet
+from fleet import Fleet, wait_until
 
 #: Seconds after which a message that a dead worker held is due on Redis; the whole fleet shares it (wire.md 7, 5).
 VISIBILITY = 2
@@ -52,3 +52,16 @@ def test_each_side_stops_the_workers_of_the_other(fleet):
         clients[OTHER[side]].do(f"app.control.shutdown(destination=['{side}@host'])")
         assert worker.wait_end() == 0, worker.said()
     assert clients["ours"].do("app.control.ping(timeout=0.3)") == []
+
+
+def test_chains_are_run_by_both_sides(fleet):
+    """Ours keeps a step that follows while it has nothing else to do; the others are there for whoever is idle."""
+    key = uuid.uuid4().hex[:8]
+    for side in OTHER:
+        fleet.wait_ready(fleet.worker(side), side)
+    step = f"record.si({key!r})"
+    fleet.client("ours").do(f"[celery.chain([{step}] * 10).apply_async() for _ in range(8)] and 0")
+    wait_until(lambda: len(fleet.noted("ran", key)) >= 80, lambda: f"{len(fleet.noted('ran', key))} of 80")
+    ran = fleet.noted("ran", key)
+    assert len(ran) == 80
+    assert min(ran.count(side) for side in OTHER) >= 8

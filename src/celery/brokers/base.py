@@ -364,6 +364,14 @@ class Receiver(abc.ABC):
         """
         return False
 
+    def keep_for(self, idle: Callable[[], int]) -> None:  # noqa: B027 - most brokers keep nothing
+        """Allow `settle` to keep some of what follows for the next `receive`, as if this receiver had taken it at once
+        from the queue that it goes to.
+
+        Args:
+            idle: how many messages could begin to run here now.
+        """
+
     def unsure(self) -> list[tuple[Any, int]]:
         """After the connection was lost: of what was settled for good of late, without the broker's word that it has
         heard of it, id and retries. It is over, should it come again.

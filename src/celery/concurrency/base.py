@@ -185,6 +185,10 @@ class Pool(abc.ABC):
         What adaptive prefetch asks; may be negative.
         """
 
+    def idle(self) -> int:
+        """How many more jobs could begin at once."""
+        return 0
+
     @abc.abstractmethod
     def withdraw(self, job: int) -> bool:
         """Take back a job that no child has begun: True, and it will be neither finished nor lost."""

@@ -215,3 +215,7 @@ class Dispatcher:
         free = sum(lane.capacity - len(lane.held) for lane in async_lanes if not lane.closed)
         probe = min(self._probe, free - len(self.waiting_async) - _SHADOW * len(self.waiting))
         return missing + max(0, probe)
+
+    def idle(self, sync_lanes: Sequence[Lane]) -> int:
+        """How many more sync jobs could begin at once."""
+        return max(0, sum(not lane.held for lane in sync_lanes if lane.takes) - len(self.waiting))

@@ -297,6 +297,9 @@ class LanePool(Pool):
     def room(self) -> int:
         return self.dispatcher.room([child.sync for child in self.children], [child.tasks for child in self.children])
 
+    def idle(self) -> int:
+        return self.dispatcher.idle([child.sync for child in self.children])
+
     # -- the tick
 
     def look(self) -> None:

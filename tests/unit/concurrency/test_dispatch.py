@@ -155,6 +155,18 @@ class TestRoom:
         lanes[0].closed = True
         assert known(1.0).room(lanes, []) == 1
 
+    def test_idle_are_open_lanes_that_hold_nothing_beyond_what_waits(self):
+        dispatcher, lanes = known(1.0), self.lanes(3)
+        lanes[0].closed = True
+        assert dispatcher.idle(lanes) == 2
+        dispatcher.add(jobs(1))
+        assert dispatcher.idle(lanes) == 1
+        dispatcher.assign(lanes)
+        assert dispatcher.idle(lanes) == 1
+        dispatcher.add(jobs(4))
+        dispatcher.assign(lanes)
+        assert dispatcher.idle(lanes) == 0
+
     def test_large_messages_count_as_long_work(self):
         dispatcher = known(0.000_01)
         large = Job(1, b"x" * 1_000_000, None)

@@ -122,6 +122,10 @@ class Claims:
         self._arrived = arrived
         self._order: list[str] = []
         self._lanes: list[_Lane] | None = None
+        #: By name, what is taken from: queue, and what ends its records.
+        self.sources: dict[str, tuple[str, bytes]] = {}
+        #: Of what whoever waits wants, so many come without a claim (`celery.brokers.redis.keeping`).
+        self.reserved = 0
         self._look: tuple[bytes, bytes] = (b"", b"")
         #: What whoever waits wants; 0: nobody waits.
         self._wanted = 0
@@ -157,6 +161,9 @@ class Claims:
         self._lanes = None
         lists = [name for queue in self._order for name in self._keys.lists(queue)]
         self._look = (_TRACK, resp.pack(("EXISTS", *lists)))
+        self.sources = {
+            name: (queue, envelope.record_suffix(queue)) for queue in self._order for name in self._keys.lists(queue)
+        }
 
     # -- asking
 
@@ -164,7 +171,7 @@ class Claims:
         """Somebody waits for up to so many messages; 0: nobody does."""
         self._wanted = min(limit, _MOST_AT_ONCE)
         self._go()
-        if limit and self._order and self._claim is None:
+        if limit > self.reserved and self._order and self._claim is None:
             self._next = self._made()
 
     def tell(self) -> None:
@@ -183,6 +190,11 @@ class Claims:
         """Whether a claim is not answered yet."""
         return self._claim is not None and not self._claim.answered and self._stream.failure is None
 
+    @property
+    def empty(self) -> bool:
+        """Whether all lists were empty when last seen, and no news has come since."""
+        return self._tracked and not self._news and self._claim is None and bool(self._order)
+
     def _remind(self) -> None:
         if self._stream.failure is not None:
             return
@@ -190,7 +202,8 @@ class Claims:
         self.tell()
 
     def _go(self) -> None:
-        if not (self._news and self._wanted and self._order) or self._claim is not None or self._stream.failure:
+        wanted = self._wanted - self.reserved
+        if not (self._news and wanted > 0 and self._order) or self._claim is not None or self._stream.failure:
             return
         self._news = False
         claim = self._claim = self._made()
@@ -204,7 +217,7 @@ class Claims:
 
     def _made(self) -> _Claim:
         """The next claim, ready to be sent."""
-        limit, made = self._wanted, self._next
+        limit, made = self._wanted - self.reserved, self._next
         if made is not None and made.limit == limit and made.lanes is self._lanes:
             return made
         if self._lanes is None:

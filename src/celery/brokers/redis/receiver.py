@@ -16,6 +16,7 @@ from celery.brokers import base
 from celery.brokers.base import Delivery, Verdict
 from celery.brokers.redis import address, dead, envelope, resp, routing, settling, streaming
 from celery.brokers.redis.claiming import Claims
+from celery.brokers.redis.keeping import Keeper
 from celery.brokers.redis.keys import Keys
 from celery.brokers.redis.leases import Leases
 from celery.brokers.redis.moving import Mover
@@ -73,6 +74,8 @@ class Receiver(base.Receiver):
         self._stream: Stream | None = None
         self._leases: Leases | None = None
         self._claims: Claims | None = None
+        self._keeper: Keeper | None = None
+        self._idle: Callable[[], int] = _none
         self._duties: asyncio.Task[None] | None = None
         self._subscriptions: Subscriptions | None = None
         self._queues: dict[str, Queue] = {}
@@ -94,6 +97,7 @@ class Receiver(base.Receiver):
                 stream, self._keys, self._id, self._token, Mover(stream, self._keys, self._id),
                 strategy=self._strategy, tracked=tracked, arrived=self._woken.set,
             )  # fmt: skip
+            self._keeper = Keeper(stream, self._keys, self._id, self._token)
             self._leases = Leases(stream, self._keys, self._routes, self._id, self._timeout, self._inherited)
             await self._leases.tick()
             await self._leases.adopt(self._place)
@@ -254,13 +258,43 @@ class Receiver(base.Receiver):
         """Apply settlements in one script; gives the deliveries that were no longer ours."""
         stream = self._connected()
         postings = await self._postings(stream, batch)
+        kept = self._kept(batch, postings)
         plan = settling.plan(batch, postings, self._keys, store=self._store, visibility_timeout=self._timeout)
         if not plan.settlements:
             return []
-        reply = await stream.run(load(*_SETTLE), *self._settle_prefix, *plan.arguments)
+        if kept:
+            reply = await self._settle_keeping(stream, plan, kept)
+        else:
+            reply = await stream.run(load(*_SETTLE), *self._settle_prefix, *plan.arguments)
         if self._leases is not None and any(item.verdict is Verdict.DELAY for item in batch):
             self._leases.delayed()
         return plan.told(reply)
+
+    def _kept(self, batch: Sequence[base.Settlement], postings: list[routing.Posting | None]) -> list[Claimed]:
+        """What follows these and stays with this worker, which has room for it and nothing else to take."""
+        claims, keeper = self._claims, self._keeper
+        if not any(postings) or claims is None or keeper is None or not claims.empty or self._ready:
+            return []
+        most = self._idle() - claims.reserved
+        return keeper.keep(batch, postings, claims.sources, most) if most > 0 else []
+
+    async def _settle_keeping(self, stream: Stream, plan: settling.Plan, kept: Sequence[Claimed]) -> Any:
+        assert self._claims is not None
+        assert self._keeper is not None
+        self._claims.reserved += len(kept)
+        ours: Sequence[Claimed] = ()
+        try:
+            arguments = (*self._settle_prefix, *plan.arguments)
+            reply, ours = await self._keeper.settle(load(*_SETTLE), arguments, kept)
+        finally:
+            self._claims.reserved -= len(kept)
+            await self._open_all(stream, ours)
+            self._woken.set()
+        return stream.check(reply)
+
+    def keep_for(self, idle: Callable[[], int]) -> None:
+        """Messages that follow may stay here (`celery.brokers.redis.keeping`)."""
+        self._idle = idle
 
     def share(self, backend: object) -> bool:
         """Whether the backend's records go to this server too, as JSON that the script can read."""
@@ -310,6 +344,10 @@ class Receiver(base.Receiver):
         if self._stream.failure is not None:
             raise self._stream.failure
         return self._stream
+
+
+def _none() -> int:
+    return 0
 
 
 def _delivery(text: bytes, tag: str | None, queue: str) -> Delivery:

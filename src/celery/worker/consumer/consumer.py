@@ -147,6 +147,7 @@ class Consumer:
 
     async def _consume(self, receiver: Receiver) -> None:
         self.receiver = self.settler.receiver = receiver
+        receiver.keep_for(lambda: min(self.budget(), self.pool.idle()))
         self._prefetch = -1
         if self._recovered:
             self._recovered = time.time() + _RECOVERY

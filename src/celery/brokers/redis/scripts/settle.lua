@@ -9,8 +9,8 @@
 --   key, value. After these may be lists of those that are members of one chord besides: 'counted', seconds or
 --   '', how many, what begins the keys of results, key of the header's group, token, and of each tag, task id, value,
 --   score, part. The claim is the last one's.
--- Consequences, in order: those of chords, n, n pairs (list, text), m, m pairs (channel, text), r, r results
---   (key, seconds or '', value).
+-- Consequences, in order: those of chords, n, n pairs (list, text) or (held, tag of a message that is recorded in
+--   unacked and ours from now on), m, m pairs (channel, text), r, r results (key, seconds or '', value).
 -- Of chords, if there are any: 'chords'; 0, or 1, key and token of the chord that this closes; b, b pairs (key, size)
 --   that begin; p, p parts (key, task id, score, part, token). Keys are those of groups.
 -- A settlement that closes a chord for which its claim is void applies its verdict alone. One whose part gives a claim
@@ -93,6 +93,13 @@ local function store_all(at)
   for i = at + 1, at + 3 * ARGV[at], 3 do store(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
 end
 
+-- What would be pushed is in our hands instead, and recorded already.
+local function keep(tag)
+  local time = redis.call('TIME')
+  redis.call('ZADD', index, string.format('%d.%06d', time[1], time[2]), tag)
+  redis.call('SADD', held, tag)
+end
+
 -- Gives whether the verdict is to be applied now.
 local function consequences(at, position)
   local claimed = false
@@ -101,7 +108,9 @@ local function consequences(at, position)
     if not at then return true end
   end
   local pushes = 2 * ARGV[at]
-  for i = at + 1, at + pushes, 2 do redis.call('LPUSH', ARGV[i], ARGV[i + 1]) end
+  for i = at + 1, at + pushes, 2 do
+    if ARGV[i] == held then keep(ARGV[i + 1]) else redis.call('LPUSH', ARGV[i], ARGV[i + 1]) end
+  end
   at = at + 1 + pushes
   local channels = 2 * ARGV[at]
   for i = at + 1, at + channels, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
@@ -152,7 +161,7 @@ if remove('ZREM', index, ARGV, first, last) < simple then
   end
 end
 
-local function keep(from, count, seconds, number)
+local function store_some(from, count, seconds, number)
   for i = 0, count - 1 do
     if not gone[number + i] then store(ARGV[from + 2 * i], seconds, ARGV[from + 2 * i + 1]) end
   end
@@ -160,7 +169,7 @@ end
 
 while ARGV[at] == 'stored' do
   local seconds, count = ARGV[at + 1], tonumber(ARGV[at + 2])
-  in_results(keep, at + 3, count, seconds, plain)
+  in_results(store_some, at + 3, count, seconds, plain)
   plain = plain + count
   at = at + 3 + 2 * count
 end
