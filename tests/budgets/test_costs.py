@@ -16,6 +16,7 @@ import redis
 from celery import Celery
 from celery.app.trace import Tracer
 from celery.brokers.redis.envelope import encode
+from celery.brokers.redis.spinning import TRIES
 from celery.concurrency.base import Job
 from celery.wire.protocol import Packing, Template, read_task
 from celery.wire.sealed import open_text
@@ -28,13 +29,14 @@ INSTRUCTIONS = {
     # More than before there were cuts (58), in two thirds of the time.
     "encode for Redis": 100,
     "read a message": 263,
-    "delay()": 2146,
+    "delay()": 2000,
     "a call of send_many()": 1076,
 }
 #: The same of an attempt in a child, from the message as Redis has it to the Outcome, by whether its result is wanted.
 ATTEMPT = {"no result": 500, "a result": 725}
-#: Calls to the system by the client's own code on Redis: for one `delay()`; for one `get()` of what is there already.
-SENDING = {"poll": 2, "send": 1, "recv": 1}
+#: Calls to the system by the client's own code on Redis: for one `delay()`, beside those for its reply; for one
+#: `get()` of what is there already.
+SENDING = {"poll": 1, "send": 1}
 FETCHING = {"poll": 1, "send": 1, "recv": 1}
 #: Bytes that a Redis receives for one task, all protocol included.
 BYTES_PER_TASK = 1000
@@ -129,11 +131,16 @@ def test_an_attempt_takes_as_many_instructions_as_recorded(name, private_redis):
     assert ATTEMPT[name] * 0.9 <= counted <= ATTEMPT[name] * 1.1, f"{name}: {counted} instructions"
 
 
-def test_a_call_on_redis_goes_to_the_system_four_times(add):
-    """Whether the connection is alive, the command, whether its reply is here, the reply. No call hides another one:
-    the socket has no time-out of its own, of which each operation would begin with a poll.
+def test_a_call_on_redis_goes_to_the_system_three_or_four_times(add):
+    """Whether the connection is alive, the command, and its reply, which is asked for until it is there or has kept
+    away for too long. No call hides another one: the socket has no time-out of its own, of which each operation would
+    begin with a poll.
     """
-    assert system_calls(lambda: add.delay(2, 2)) == SENDING
+    seen = system_calls(lambda: add.delay(2, 2))
+    slept = seen["poll"] - SENDING["poll"]
+    assert slept in (0, 1)
+    assert 1 <= seen.pop("recv") <= TRIES + slept
+    assert seen == {**SENDING, "poll": SENDING["poll"] + slept}
 
 
 def test_fetching_a_result_from_redis_goes_to_the_system_three_times(add):

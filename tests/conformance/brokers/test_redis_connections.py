@@ -16,6 +16,7 @@ from celery import exceptions
 from celery.brokers.base import Publish, Settlement, Verdict
 from celery.brokers.redis import Receiver, Sender, address, resp
 from celery.brokers.redis.blocking import Connection, usable
+from celery.brokers.redis.spinning import TRIES
 from celery.brokers.topology import Exchange, Queue
 from celery.wire.envelope import Envelope
 
@@ -123,6 +124,38 @@ def test_what_no_socket_takes_in_one_piece_is_sent_and_read_whole(private_redis,
 
 def test_what_no_socket_takes_in_one_piece_goes_through_tls(encrypted):
     store_large(encrypted, {"ssl": {"ssl_cert_reqs": "none"}})
+
+
+def receives(function):
+    """How often the function reads from a socket; that there was nothing counts too."""
+    count = 0
+
+    def profile(frame, event, called):
+        nonlocal count
+        count += (called.__name__ if event == "c_call" else frame.f_code.co_name if event == "call" else "") == "recv"
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def wait_often(url, options):
+    """Thirty replies, each of which takes 10 ms."""
+    with contextlib.closing(Connection(address.read(url, options))) as connection:
+        connection.call("PING")
+        return receives(lambda: [connection.call("BLPOP", "nothing", 0.01) for _ in range(30)])
+
+
+def test_a_server_that_takes_its_time_is_not_asked_again_and_again(private_redis):
+    assert 30 <= wait_often(private_redis().url, {}) <= 30 + 5 * TRIES
+
+
+def test_over_tls_nothing_is_asked_for_again_and_again(encrypted):
+    assert 30 <= wait_often(encrypted, {"ssl": {"ssl_cert_reqs": "none"}}) <= 30 * 3
 
 
 def test_sentinels_name_the_master(private_redis, tmp_path):

@@ -6,12 +6,14 @@ one thread at a time and to the process that opened it: after a fork the child m
 A dead connection is noticed before it is used where possible: a server that went away leaves an end-of-file in the
 socket, which costs one system call to see, and after `health_check_interval` of silence a PING goes first.
 
-The socket itself never waits; `usable` does. A time-out of the socket's own would cost a system call before each
-operation, and one whenever it changes.
+The socket itself never waits; a `poll` object does, or `usable`. A time-out of the socket's own would cost a system
+call before each operation, and one whenever it changes. Before it waits for the replies to a pipeline it may ask for
+them for a short while: `celery.brokers.redis.spinning` says when.
 """
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import select
 import socket
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery.brokers.redis import resp, sentinel
 from celery.brokers.redis.address import tls_context
+from celery.brokers.redis.spinning import Spinning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,6 +49,10 @@ class Connection:
         #: What the socket raises instead of waiting.
         self._blocked: tuple[type[OSError], ...] = (BlockingIOError,)
         self._socket: socket.socket | None = None
+        #: What waits for the socket; None: `usable` does.
+        self._waiter: select.poll | None = None
+        #: None: it never spins.
+        self._spinning: Spinning | None = None
         self._reader: Any = None
         self._used = 0.0
 
@@ -73,10 +80,18 @@ class Connection:
         A refused one has a ReplyError as its reply; with `check` the first of these is raised.
         """
         self.send(commands, timeout=timeout)
+        spinning = self._spinning
+        if spinning is not None and (tries := spinning.tries()):
+            spinning.ended(self._spin(tries))
         replies = [self.read(timeout) for _ in commands]
-        if any(map(resp.displaced, replies)):
-            self.close()
-        return [resp.check(self._address, reply) for reply in replies] if check else replies
+        for reply in replies:
+            if isinstance(reply, resp.ReplyError):
+                if any(map(resp.displaced, replies)):
+                    self.close()
+                if check:
+                    raise resp.refused(self._address, reply)
+                break
+        return replies
 
     def run(self, script: Script, *arguments: str | bytes | float) -> Any:
         """Run a script, which takes no KEYS, and give its reply."""
@@ -99,8 +114,8 @@ class Connection:
         Raises:
             OperationalError: the connection failed, or `timeout` (default: the address's) went by.
         """
-        reply = self.poll(self._bound(timeout))
-        if reply is resp.NOTHING:
+        reply = self._next()
+        if reply is resp.NOTHING and (reply := self.poll(self._bound(timeout))) is resp.NOTHING:
             self._fail(f"no reply within {self._bound(timeout):g} s")
         return reply
 
@@ -112,7 +127,7 @@ class Connection:
         while (reply := self._next()) is resp.NOTHING:
             if not (early and self._feed()):
                 left = deadline - time.monotonic()
-                if left <= 0 or not usable((self.fileno(),), left):
+                if left <= 0 or not self._arrives(left):
                     return resp.NOTHING
                 early = True
         return reply
@@ -146,6 +161,27 @@ class Connection:
         except resp.ProtocolError as error:
             self._fail(error)
 
+    def _arrives(self, seconds: float) -> bool:
+        """Wait for something to read, or the connection's end."""
+        if self._waiter is not None:
+            return bool(self._waiter.poll(1000 * seconds))
+        return bool(usable((self.fileno(),), seconds))
+
+    def _spin(self, tries: int) -> bool:
+        """Ask so often whether a reply is here, and read it; False when it was not."""
+        assert self._socket is not None
+        receive = self._socket.recv
+        for _ in range(tries):
+            try:
+                data = receive(_CHUNK)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._fail(error)
+            self._took(data)
+            return True
+        return False
+
     def _feed(self) -> int:
         """Give the parser what is here, a chunk at most; how many bytes."""
         if self._socket is None:
@@ -156,23 +192,30 @@ class Connection:
             return 0
         except OSError as error:
             self._fail(error)
+        self._took(data)
+        return len(data)
+
+    def _took(self, data: bytes) -> None:
         if not data:
             self._fail("the server closed the connection")
         self._reader.feed(data)
         self._used = time.monotonic()
-        return len(data)
 
     def _write(self, connected: socket.socket, data: bytes, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        rest = memoryview(data)
+        began = self._used = time.monotonic()
+        try:
+            sent = connected.send(data)
+        except self._blocked:
+            sent = 0
+        if sent == len(data):
+            return
+        rest = memoryview(data)[sent:]
         while rest:
-            try:
+            left = began + timeout - time.monotonic()
+            if left <= 0 or not usable((), left, (connected.fileno(),)):
+                raise TimeoutError("timed out")
+            with contextlib.suppress(*self._blocked):
                 rest = rest[connected.send(rest) :]
-            except self._blocked as error:
-                left = deadline - time.monotonic()
-                if left <= 0 or not usable((), left, (connected.fileno(),)):
-                    raise TimeoutError("timed out") from error
-        self._used = time.monotonic()
 
     def _bound(self, timeout: float | None) -> float:
         return self._address.timeout if timeout is None else timeout
@@ -191,7 +234,7 @@ class Connection:
         assert self._socket is not None
         if self._pushes:
             return True  # what waits in the socket may be a push; its reader sees the end of the connection
-        if usable((self._socket.fileno(),), 0):
+        if self._arrives(0):
             return False  # the end of the connection: nobody has asked for anything else
         interval = self._address.health_check_interval
         if not interval or time.monotonic() - self._used < interval:
@@ -213,6 +256,14 @@ class Connection:
             self._blocked = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
         connected.settimeout(0.0)
         self._socket = connected
+        self._waiter = self._spinning = None
+        # gevent and eventlet put their own in place, whose waiting belongs to the hub of the thread.
+        if isinstance(connected, _socket.socket):
+            if hasattr(select, "poll"):
+                self._waiter = select.poll()
+                self._waiter.register(connected, select.POLLIN)
+            if not self._encrypted:
+                self._spinning = Spinning()
         self._reader = resp.reader()
         commands = resp.handshake(self._address, pushes=self._pushes)
         try:

@@ -56,18 +56,26 @@ class Sender(base.Sender):
         peers and queue tools look (wire.md 7.16). `mandatory` has no meaning here: a list needs no declaration.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._declare(publish.queue for publish in batch if publish.queue is not None)
-        names, lookup = self._routes.lookup(batch)
-        replies = self._connection.pipeline(lookup, timeout=_remaining(deadline), check=True) if lookup else []
-        members = self._routes.found(names, replies)
-        commands = pushes(self._routes.post(publish, members) for publish in batch)
+        if not self._connection.connected:
+            self._declared.clear()
+        declared, straight = self._declared, True
+        for publish in batch:
+            queue = publish.queue
+            if queue is not None and declared.get(queue.name) is not queue:
+                self._declare(queue)
+            if publish.exchange:
+                straight = False
+        members = {} if straight else self._members(batch, deadline)
+        post = self._routes.post
+        commands = pushes([post(publish, members) for publish in batch])
         if commands:
             self._connection.pipeline(commands, timeout=_remaining(deadline), check=True)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Bind queues; a queue itself exists once a message waits in it."""
         self._declared.clear()
-        self._declare(queues)
+        for queue in queues:
+            self._declare(queue)
 
     def purge(self, queue: str) -> int:
         """Delete what waits in the queue."""
@@ -117,18 +125,20 @@ class Sender(base.Sender):
         self._connection.close()
         self._declared.clear()
 
-    def _declare(self, queues: Iterable[Queue]) -> None:
-        if not self._connection.connected:
-            self._declared.clear()
-        for queue in queues:
-            known = self._declared.get(queue.name)
-            if known is not None and (known is queue or known == queue):
-                continue
-            self._routes.learn(queue)
-            # A fan-out copy is for whoever consumes: only a consumer binds its queue.
-            if queue.name and not queue.no_declare and not queue.is_broadcast:
-                self._bind(queue)
-            self._declared[queue.name] = queue
+    def _members(self, batch: Sequence[base.Publish], deadline: float | None) -> dict[str, Iterable[bytes]]:
+        """The binding sets that decide where the batch goes."""
+        names, lookup = self._routes.lookup(batch)
+        replies = self._connection.pipeline(lookup, timeout=_remaining(deadline), check=True) if lookup else []
+        return self._routes.found(names, replies)
+
+    def _declare(self, queue: Queue) -> None:
+        if self._declared.get(queue.name) == queue:
+            return
+        self._routes.learn(queue)
+        # A fan-out copy is for whoever consumes: only a consumer binds its queue.
+        if queue.name and not queue.no_declare and not queue.is_broadcast:
+            self._bind(queue)
+        self._declared[queue.name] = queue
 
     def _bind(self, queue: Queue) -> None:
         if not self._routes.members(queue):
@@ -145,26 +155,22 @@ class Sender(base.Sender):
 
 def pushes(postings: Iterable[routing.Posting]) -> list[Command]:
     """Postings as commands, in order; neighbours in one list share an LPUSH."""
-    commands: list[Command] = []
-    current: list[str | bytes] = []
+    commands: list[list[str | bytes | int]] = []
+    # The list that the last command pushes to.
+    last: str | None = None
     for posting in postings:
         for name, text in posting.pushes:
-            if current and current[1] == name and len(current) < _PUSH_AT_ONCE:
-                current.append(text)
+            if name == last and len(commands[-1]) < _PUSH_AT_ONCE:
+                commands[-1].append(text)
             else:
-                if current:
-                    commands.append(tuple(current))
-                current = ["LPUSH", name, text]
+                commands.append(["LPUSH", name, text])
+                last = name
         if posting.channels or posting.life is not None:
-            if current:
-                commands.append(tuple(current))
-                current = []
-            commands.extend(("PUBLISH", channel, text) for channel, text in posting.channels)
+            last = None
+            commands += [["PUBLISH", channel, text] for channel, text in posting.channels]
             if posting.life is not None:
-                commands.extend(("PEXPIRE", name, posting.life) for name, _ in posting.pushes)
-    if current:
-        commands.append(tuple(current))
-    return commands
+                commands += [["PEXPIRE", name, posting.life] for name, _ in posting.pushes]
+    return list(map(tuple, commands))
 
 
 def _remaining(deadline: float | None) -> float | None:
