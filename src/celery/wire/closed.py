@@ -19,6 +19,9 @@ Step = Mapping[str, Any] | msgspec.Raw
 
 _NULL = b"null"
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_one = msgspec.json.Decoder(msgspec.Raw).decode
+#: What stands between a step and the next one, as we and 5.7 write it, and as others may.
+_BETWEEN = (b'}, {"task": ', b'},{"task":')
 
 
 class Around(msgspec.Struct):
@@ -35,7 +38,7 @@ class Around(msgspec.Struct):
         return {
             "callbacks": self.callbacks or None,
             "errbacks": self.errbacks or None,
-            "chain": (Steps(_split(chain)) or None) if chain != _NULL else None,
+            "chain": (Steps.read(chain) or None) if chain != _NULL else None,
             "chord": ClosedSignature(chord) if chord not in (_NULL, b"{}") else None,
         }
 
@@ -53,12 +56,44 @@ def read_body(payload: bytes) -> tuple[list[Any], dict[str, Any], dict[str, Any]
 
 
 class Steps(MutableSequence[Any]):
-    """Signatures in a row, each closed until it is asked for."""
+    """Signatures in a row, each closed until it is asked for. Who takes the last one, the next step of a chain, leaves
+    the others in one piece.
+    """
 
-    __slots__ = ("_steps",)
+    __slots__ = ("_before", "_steps")
 
-    def __init__(self, steps: Iterable[Step] = ()) -> None:
+    def __init__(self, steps: Iterable[Step] = (), before: bytes = b"") -> None:
+        """A row of these.
+
+        Args:
+            steps: the last ones.
+            before: those before them, as they stand between the brackets of an array.
+        """
         self._steps: list[Step] = list(steps)
+        self._before = before
+
+    @classmethod
+    def read(cls, text: bytes) -> Steps:
+        """The steps of a JSON array, known to be one.
+
+        The last one begins behind the last mark that looks like a border, if what follows that is a whole value: inside
+        of a string no quotation mark stands without a backslash, and inside of a nested array or object what follows
+        ends more than it begins.
+        """
+        border = max(text.rfind(mark) for mark in _BETWEEN)
+        if border > 0:
+            begin = text.index(b"{", border)
+            try:
+                return cls((_one(text[begin:-1]),), text[1 : border + 1])
+            except msgspec.DecodeError:
+                pass
+        return cls(_split(text))
+
+    def _all(self) -> list[Step]:
+        if self._before:
+            self._steps[:0] = _split(b"[" + self._before + b"]")
+            self._before = b""
+        return self._steps
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -67,24 +102,30 @@ class Steps(MutableSequence[Any]):
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return Steps(self._steps[index])
-        step = self._steps[index]
+            if index == slice(None, -1) and self._steps:
+                return Steps(self._steps[:-1], self._before)
+            return Steps(self._all()[index])
+        steps = self._steps if index == -1 and self._steps else self._all()
+        step = steps[index]
         if isinstance(step, msgspec.Raw):
-            step = self._steps[index] = msgspec.json.decode(step)
+            step = steps[index] = msgspec.json.decode(step)
         return step
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._steps[index] = value
+        self._all()[index] = value
 
     def __delitem__(self, index: int | slice) -> None:
-        del self._steps[index]
+        del self._all()[index]
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self._all())
+
+    def __bool__(self) -> bool:
+        return bool(self._before or self._steps)
 
     def insert(self, index: int, value: Any) -> None:
         """As of a list."""
-        self._steps.insert(index, value)
+        self._all().insert(index, value)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Steps):
@@ -97,10 +138,10 @@ class Steps(MutableSequence[Any]):
         return repr(list(self))
 
     def __copy__(self) -> Steps:
-        return self[:]
+        return Steps(self._steps, self._before)
 
     def __deepcopy__(self, memo: Any) -> Steps:
-        return self[:]
+        return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
@@ -109,8 +150,11 @@ class Steps(MutableSequence[Any]):
         return list(self)
 
     def texts(self) -> Iterator[bytes | Mapping[str, Any]]:
-        """Each as JSON where it is closed, else itself."""
-        return (bytes(step) if isinstance(step, msgspec.Raw) else step for step in self._steps)
+        """In order: as JSON what is closed, one or several with commas between them; else itself."""
+        if self._before:
+            yield self._before
+        for step in self._steps:
+            yield bytes(step) if isinstance(step, msgspec.Raw) else step
 
 
 class ClosedSignature(Mapping[str, Any]):

@@ -8,6 +8,8 @@ import pickle
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from celery.wire.closed import ClosedSignature, Steps, read_body
 from celery.wire.protocol import CallOptions, Packing, Template, next_step, read_task
@@ -77,6 +79,33 @@ def test_texts_of_closed_steps_travel_as_they_came():
     body = message(chain=Steps([msgspec.Raw(odd)])).body
     assert odd in body
     assert json.loads(body)[2]["chain"] == [json.loads(odd)]
+
+
+#: Names, texts that look like the border between two steps, and calls inside of calls.
+ARGUMENT = st.recursive(
+    st.sampled_from(['}, {"task": ', '},{"task":', "\\", '"', "}]", 1, None]) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.builds(lambda value: {"task": "t", "args": value}, inner),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":"), (" , ", " : ")])
+@given(arguments=st.lists(ARGUMENT, max_size=4), first=st.sampled_from(["task", "args"]))
+def test_the_last_step_is_found_whatever_the_steps_are(separators, arguments, first):
+    items = [dict(sorted({"task": "t", "args": each}.items(), reverse=first == "task")) for each in arguments]
+    text = json.dumps(items, separators=separators).encode()
+    assert Steps.read(text) == items
+    following = next_step(Steps.read(text))
+    if not items:
+        assert following is None
+        return
+    step, rest = following
+    assert step == items[-1]
+    assert bool(rest) == (len(items) > 1)
+    assert json.loads(b"[" + b",".join(rest.texts()) + b"]") == items[:-1]
+    assert copy.copy(rest) == items[:-1]
+    rest.insert(0, {"task": "more"})
+    assert rest == [{"task": "more"}, *items[:-1]]
 
 
 def test_small_bodies_are_simply_read():
