@@ -85,7 +85,7 @@ class Source(msgspec.Struct):
 
     def envelope(self) -> Envelope | Sealed:
         """The message, or what opens itself as far as it is asked."""
-        return Sealed(self.message, None) if isinstance(self.message, bytes) else self.message
+        return Sealed(None, self.message) if isinstance(self.message, bytes) else self.message
 
     def request(self, headers: Headers, embed: Mapping[str, Any], args: Any, kwargs: Any, outbox: Outbox) -> Context:
         """The request of a message that has been read.

@@ -44,15 +44,19 @@ class Disposition(enum.IntEnum):
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):
-    """One attempt, finished. Array-like: batches of it cross the socket between child and worker."""
+    """One attempt, finished. Array-like: batches of it cross the socket between child and worker.
+
+    What there is none of is the empty tuple, which nobody makes anew: lists would be four objects a task for the
+    worker's collector to look at.
+    """
 
     #: The job number that the worker gave the attempt.
     job: int
     #: SUCCESS, FAILURE, RETRY, REVOKED, IGNORED or REJECTED.
     state: str
     disposition: Disposition = Disposition.ACK
-    follow: list[Publish] = []
-    writes: list[ResultWrite] = []
+    follow: tuple[Publish, ...] = ()
+    writes: tuple[ResultWrite, ...] = ()
     #: Seconds that the task ran.
     runtime: float = 0.0
     #: Wall time when it started, unix seconds.
@@ -64,8 +68,8 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     settled: bool = False
     #: Of a function that was called instead of a task (`celery.concurrency.calls`): pickled.
     value: bytes | None = None
-    begins: list[ChordStart] = []
-    parts: list[ChordPart] = []
+    begins: tuple[ChordStart, ...] = ()
+    parts: tuple[ChordPart, ...] = ()
 
 
 class Outbox:

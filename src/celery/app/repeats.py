@@ -74,6 +74,6 @@ def stand_in(app: Celery, attempt: Attempt, value: Any, *, sent: bool) -> None:
             following.send_after_success(app, request, value, request.outbox)
     finally:
         _state.pop_frame()
-    outcome.follow, outcome.begins = request.outbox.messages, request.outbox.begins
+    outcome.follow, outcome.begins = tuple(request.outbox.messages), tuple(request.outbox.begins)
     if plan.settles_here:
         settling.settle(app, attempt)

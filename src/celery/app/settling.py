@@ -49,7 +49,7 @@ def settle(app: Celery, attempt: Attempt) -> None:
         _insist(attempt, "its result", lambda write=write: _store(attempt, write), backend.exception_safe_to_retry)  # type: ignore[misc]  # mypy cannot type a default that binds the loop variable
     for part in outcome.parts:
         _insist(attempt, "its chord", lambda part=part: _tell(app, attempt, part), backend.exception_safe_to_retry)  # type: ignore[misc]  # as above
-    outcome.begins, outcome.follow, outcome.writes, outcome.parts, outcome.settled = [], [], [], [], True
+    outcome.begins, outcome.follow, outcome.writes, outcome.parts, outcome.settled = (), (), (), (), True
     backend.process_cleanup()
 
 

@@ -308,7 +308,7 @@ class Tracer:
             _state.pop_frame()
         outcome = attempt.outcome
         if attempt.outbox is not None:
-            outcome.follow, outcome.begins = attempt.outbox.messages, attempt.outbox.begins
+            outcome.follow, outcome.begins = tuple(attempt.outbox.messages), tuple(attempt.outbox.begins)
         if attempt.plan.settles_here and not self.eager:
             settling.settle(self.app, attempt)
         return outcome
@@ -346,7 +346,7 @@ class Tracer:
             write = backend.prepare_success(facts.id, value, facts)
         if write is None:
             write = backend.prepare_write(facts.id, value, outcome.state, outcome.traceback, attempt.request)
-        outcome.writes.append(write)
+        outcome.writes += (write,)
 
     def _tell_others(self, attempt: Attempt, exc: BaseException) -> None:
         """Steps that will now never run fail too."""
@@ -359,17 +359,16 @@ class Tracer:
             outcome.traceback,
             request.reply_to,
         )
-        outcome.writes += losses.writes
-        outcome.parts += losses.parts
+        outcome.writes += tuple(losses.writes)
+        outcome.parts += tuple(losses.parts)
 
     def _count(self, attempt: Attempt, value: Any) -> None:
         """The chord of whose header this is a member counts it."""
         request = attempt.request
         if request.group and not self.eager:
             place = following.Place(request.group, request.id, request.group_index)
-            attempt.outcome.parts.append(
-                following.part_of(attempt.plan.task.backend, place, attempt.outcome.state, value)
-            )
+            part = following.part_of(attempt.plan.task.backend, place, attempt.outcome.state, value)
+            attempt.outcome.parts += (part,)
 
     def _store_started(self, attempt: Attempt) -> None:
         """For a backend that only stores blockingly; elsewhere the worker stores STARTED, for a task that lasts."""
@@ -399,7 +398,7 @@ class Tracer:
             request = Context(id=task_id, reply_to=reply_to)
             backend: Backend = self.app.backend
             try:
-                outcome.writes = [backend.prepare_write(task_id, exc, states.FAILURE, einfo.traceback, request)]
+                outcome.writes = (backend.prepare_write(task_id, exc, states.FAILURE, einfo.traceback, request),)
             except exceptions.EncodeError:
                 logger.exception("The failure of %s cannot be stored", task_id)
         return outcome
@@ -423,9 +422,8 @@ class Tracer:
         if not attempt.outcome.writes and attempt.outcome.state == states.FAILURE and request.id:
             unstorable = exceptions.EncodeError(repr(error))
             backend: Backend = task.backend
-            attempt.outcome.writes.append(
-                backend.prepare_write(request.id, unstorable, states.FAILURE, einfo.traceback, request)
-            )
+            write = backend.prepare_write(request.id, unstorable, states.FAILURE, einfo.traceback, request)
+            attempt.outcome.writes = (write,)
 
 
 # -- parts of finish, by state

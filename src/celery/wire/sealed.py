@@ -93,8 +93,8 @@ class _Outside(msgspec.Struct, kw_only=True):
 
 
 class _Whole(_Outside, kw_only=True):
-    #: Not even looked at, but for being there.
-    body: msgspec.Raw
+    #: Not even looked at, but for being there as text.
+    body: str
 
 
 class _Ways(msgspec.Struct):
@@ -129,18 +129,15 @@ _STARTS = (b'{"body":', b'{"body": ')
 _LONG = 1 << 12
 
 
-class Sealed:
+class Sealed(msgspec.Struct, eq=False, gc=False):
     """A closed message. It has what an `Envelope` has, and opens itself for that; whoever holds it need not know.
 
     Only who asks for the body finds that it is damaged: `UnreadableError`.
     """
 
-    __slots__ = ("_inside", "content_type", "text")
-
-    def __init__(self, text: bytes, content_type: str | None) -> None:
-        self.text = text
-        self.content_type = content_type
-        self._inside: _Text | None = None
+    content_type: str | None
+    text: bytes
+    _inside: _Text | None = None
 
     def _open(self) -> _Text:
         if self._inside is None:
@@ -187,12 +184,7 @@ class Labelled(msgspec.Struct, gc=False):
 def read_label(text: bytes) -> Labelled | None:
     """Read the label; None when that takes opening the message."""
     try:
-        if cut := _cut(text):
-            outside = _read_outside(cut[1])
-        else:
-            outside = whole = _read_whole(text)
-            if memoryview(whole.body)[0] != _QUOTE:
-                return None
+        outside = _read_outside(cut[1]) if (cut := _cut(text)) else _read_whole(text)
     except (msgspec.DecodeError, RecursionError):
         return None
     headers = outside.headers
@@ -200,12 +192,12 @@ def read_label(text: bytes) -> Labelled | None:
         return None
     info = (outside.properties and outside.properties.delivery_info) or _NO_INFO
     return Labelled(
-        cast("Envelope", Sealed(text, outside.content_type)),
+        cast("Envelope", Sealed(outside.content_type, text)),
         headers,
         info.exchange or "",
         info.routing_key or "",
         bool(headers.redelivered or info.redelivered),
-        failures(headers.count),
+        0 if headers.count is None else failures(headers.count),
     )
 
 

@@ -87,7 +87,7 @@ def test_the_attempt_goes_by_what_the_task_has_made_of_its_request(app, attempt)
         pass
 
     changed, left = attempt("w.change", callbacks=[STEP]), attempt("w.leave", callbacks=[STEP])
-    assert (changed.state, changed.follow, changed.writes) == (states.SUCCESS, [], [])
+    assert (changed.state, changed.follow, changed.writes) == (states.SUCCESS, (), ())
     assert [message.envelope.headers["task"] for message in left.follow] == ["w.after"]
     assert len(left.writes) == 1
 
@@ -163,5 +163,5 @@ def test_what_cannot_be_stored_fails_the_attempt_though_nobody_saw_its_request(a
         return object()
 
     outcome = attempt("w.unstorable", callbacks=[STEP])
-    assert (outcome.state, outcome.follow) == (states.FAILURE, [])
+    assert (outcome.state, outcome.follow) == (states.FAILURE, ())
     assert json.loads(outcome.writes[0].payload)["status"] == "FAILURE"

@@ -181,7 +181,7 @@ def test_a_value_that_does_not_serialize_is_a_failure(app, run):
     outcome = run("odd")
     assert outcome.state == states.FAILURE
     assert record(outcome.writes[0])["result"]["exc_type"] == "EncodeError"
-    assert run("odd", _options={"callbacks": [after.s()]}).follow == []
+    assert run("odd", _options={"callbacks": [after.s()]}).follow == ()
 
 
 def test_an_ignored_result_is_not_recorded(app, run):
@@ -189,8 +189,8 @@ def test_an_ignored_result_is_not_recorded(app, run):
     def quiet(x):
         return 1 // x
 
-    assert run("quiet", 1).writes == []
-    assert run("quiet", 0).writes == []
+    assert run("quiet", 1).writes == ()
+    assert run("quiet", 0).writes == ()
     app.tasks["quiet"].store_errors_even_if_ignored = True
     assert len(run("quiet", 0).writes) == 1
 

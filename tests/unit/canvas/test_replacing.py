@@ -34,7 +34,7 @@ def test_a_replacement_has_the_id_and_the_place_of_the_task(tasks, run, replaced
     task = replaced(lambda number: tasks.add.s(number, 1))
     outcome = run(task, 5, group_id="g", group_index=3, chord=tasks.total.s(), root_id="root")
     assert outcome.state == states.IGNORED
-    assert outcome.writes == outcome.parts == []
+    assert outcome.writes == outcome.parts == ()
     ((headers, args, embed),) = map(message_of, outcome.follow)
     assert (headers["id"], headers["root_id"], headers["parent_id"]) == ("the-id", "root", "the-id")
     assert (headers["group"], headers["group_index"], embed["chord"]["task"]) == ("g", 3, "w.total")

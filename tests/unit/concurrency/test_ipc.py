@@ -21,8 +21,8 @@ OUTCOME = Outcome(
     7,
     "FAILURE",
     Disposition.REJECT,
-    [Publish(Envelope({}, b""), "", "celery")],
-    [ResultWrite("id", "FAILURE", b"{}")],
+    (Publish(Envelope({}, b""), "", "celery"),),
+    (ResultWrite("id", "FAILURE", b"{}"),),
     summary="ValueError()",
     traceback="Traceback",
 )
