@@ -8,7 +8,7 @@ import pickle
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from celery.wire.closed import ClosedSignature, Steps, read_body
@@ -91,6 +91,7 @@ ARGUMENT = st.recursive(
 
 @pytest.mark.parametrize("separators", [(", ", ": "), (",", ":"), (" , ", " : ")])
 @given(arguments=st.lists(ARGUMENT, max_size=4), first=st.sampled_from(["task", "args"]))
+@example(arguments=[1, [{"task": "t", "args": []}, {"task": "t", "args": []}]], first="task")
 def test_the_last_step_is_found_whatever_the_steps_are(separators, arguments, first):
     items = [dict(sorted({"task": "t", "args": each}.items(), reverse=first == "task")) for each in arguments]
     text = json.dumps(items, separators=separators).encode()
