@@ -13,7 +13,7 @@ import binascii
 import itertools
 import json
 import os
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -23,6 +23,8 @@ from celery.wire.forms import TAG_MARK, Filled, cut
 from celery.wire.sealed import COUNT_HEADER, UnreadableError, failures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery.wire.envelope import Envelope
 
 
@@ -37,6 +39,8 @@ class Record(NamedTuple):
 _read_record = msgspec.json.Decoder(tuple[msgspec.Raw, str | None, str | None]).decode
 #: Writes bytes in base64.
 _write = msgspec.json.Encoder().encode
+#: Bytes of a body from which on it is worth to look for something faster.
+_LONG = 1 << 12
 #: Whose cuts of a form are ours.
 _REDIS = "redis"
 
@@ -80,18 +84,32 @@ def _text(envelope: Envelope | Filled, exchange: str, routing_key: str, tag: str
         "body_encoding": "base64",
         "delivery_tag": tag,
     }
+    body = envelope.body
+    encode = _encoder() if len(body) >= _LONG else None
     wire = {
-        "body": envelope.body,
+        "body": b"" if encode else body,
         "content-encoding": envelope.content_encoding,
         "content-type": envelope.content_type,
         "headers": envelope.headers,
         "properties": properties,
     }
     try:
-        return _write(wire)
+        text = _write(wire)
+        # The body comes first: '{"body":""'.
+        return text if encode is None else b"".join((text[:9], encode(body), text[9:]))
     except UnicodeEncodeError:  # a lone surrogate, which only the escaped form can carry
-        wire["body"] = binascii.b2a_base64(envelope.body, newline=False).decode("ascii")
+        wire["body"] = binascii.b2a_base64(body, newline=False).decode("ascii")
         return json.dumps(wire).encode("ascii")
+
+
+@cache
+def _encoder() -> Callable[[bytes], bytes] | None:
+    """pybase64's (the extra `speed`): a thirtieth of the time of msgspec's. Looked for by who meets a long body."""
+    try:
+        from pybase64 import b64encode
+    except ImportError:
+        return None
+    return b64encode
 
 
 def uncounted(envelope: Envelope) -> Envelope:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -143,3 +144,15 @@ def test_a_dead_letter_keeps_the_bytes(text, reason):
 @given(st.binary())
 def test_a_foreign_entry_of_a_dead_queue_is_shown_as_it_is(value):
     assert dead.read(value, "q").message == value
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 100_000])
+def test_a_body_of_any_size_is_written_as_the_base64_of_the_standard_library(size):
+    body = bytes(number % 251 for number in range(size))
+    message = Envelope({"task": "t", "id": "1"}, body, "application/json", "utf-8", {"priority": 3})
+    written = json.loads(encode(message, "", "q"))
+    assert next(iter(written)) == "body"
+    assert base64.b64decode(written.pop("body"), validate=True) == body
+    again = json.loads(encode(msgspec.structs.replace(message, body=b""), "", "q"))
+    del again["body"], again["properties"]["delivery_tag"], written["properties"]["delivery_tag"]
+    assert written == again
