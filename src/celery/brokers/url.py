@@ -15,7 +15,7 @@ A password never leaves this module in a text for people: use `mask` wherever a 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import unquote
 
 from celery.exceptions import ImproperlyConfigured
@@ -131,6 +131,13 @@ def _address(address: str, url: str) -> tuple[str, int | None]:
             "percent-encode '@', ':', '/' and '?' in user and password"
         )
     return host, int(digits)
+
+
+def lookup_name(host: str) -> str:
+    """What to have the system look up for a host: bytes where that will do. For text Python would first load tables of
+    the names in all alphabets, half a MiB.
+    """
+    return cast("str", host.encode()) if host.isascii() else host
 
 
 def _option(text: str) -> tuple[str, str]:

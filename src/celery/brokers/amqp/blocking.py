@@ -23,6 +23,7 @@ from celery.brokers.amqp.address import server_name, tls_context, tune, unready
 from celery.brokers.amqp.connection import State
 from celery.brokers.amqp.errors import ChannelError, ProtocolError
 from celery.brokers.amqp.events import Blocked, ChannelClosed, ConnectionClosed, Opened, Reply, Unblocked
+from celery.brokers.url import lookup_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -322,7 +323,7 @@ def _open_socket(address: Address, timeout: float) -> socket.socket:
         OSError: the server cannot be reached, or its certificate is not accepted.
         ImproperlyConfigured: TLS options are wrong.
     """
-    connected = socket.create_connection((address.host, address.port), timeout)
+    connected = socket.create_connection((lookup_name(address.host), address.port), timeout)
     try:
         tune(connected)
         if address.tls is not None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from celery.brokers.redis import resp, sentinel
 from celery.brokers.redis.address import tls_context
 from celery.brokers.redis.spinning import Spinning
+from celery.brokers.url import lookup_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -305,7 +306,7 @@ def open_socket(address: Address) -> socket.socket:
         connected.settimeout(address.connect_timeout)
         connected.connect(address.path)
         return connected
-    connected = socket.create_connection((address.host, address.port), address.connect_timeout)
+    connected = socket.create_connection((lookup_name(address.host), address.port), address.connect_timeout)
     try:
         tune(connected, address)
         if address.tls is None:
