@@ -1,4 +1,6 @@
-"""What children that have nothing to do hold: counted in threads and loops, which do not depend on the machine."""
+"""What a worker that has nothing to do holds: counted in threads, loops and modules, which do not depend on the
+machine.
+"""
 
 import os
 import signal
@@ -7,10 +9,9 @@ from pathlib import Path
 import pytest
 from harness import SOON, wait_until
 
-pytestmark = [
-    pytest.mark.parametrize("stage", ["sqlite"], indirect=True),  # the broker has no part in this
-    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc"),
-]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+
+on_any_broker = pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
 
 
 def value_of(result):
@@ -27,6 +28,7 @@ def loops(pid):
     return opened.count("anon_inode:[eventpoll]")
 
 
+@on_any_broker
 def test_a_child_has_one_thread_until_its_first_task_and_a_loop_from_its_first_coroutine_on(stage):
     (child,) = stage.worker("-c", "1").children()
     assert (threads(child), loops(child)) == (1, 0)
@@ -36,6 +38,7 @@ def test_a_child_has_one_thread_until_its_first_task_and_a_loop_from_its_first_c
     assert loops(child) == 1
 
 
+@on_any_broker
 def test_the_first_coroutine_of_a_child_does_not_wait_for_the_task_that_runs_there(stage):
     (child,) = stage.worker("-c", "1").children()
     key = stage.key()
@@ -47,6 +50,7 @@ def test_the_first_coroutine_of_a_child_does_not_wait_for_the_task_that_runs_the
     assert value_of(blocked) == child
 
 
+@on_any_broker
 def test_a_coroutine_whose_child_dies_before_its_loop_has_begun_runs_in_the_next(stage):
     worker, key = stage.worker("-c", "1"), stage.key()
     (child,) = worker.children()
@@ -60,6 +64,7 @@ def test_a_coroutine_whose_child_dies_before_its_loop_has_begun_runs_in_the_next
     assert start.pid != child
 
 
+@on_any_broker
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_a_worker_that_never_had_a_task_ends_in_good_order(stage, pool):
     worker = stage.worker("-c", "1", "-P", pool)
@@ -68,6 +73,7 @@ def test_a_worker_that_never_had_a_task_ends_in_good_order(stage, pool):
     assert worker.stop() == 0
 
 
+@on_any_broker
 def test_a_child_that_retires_takes_the_thread_of_its_coroutines_along(stage):
     worker = stage.worker("-c", "1", "--max-tasks-per-child", "1")
     (first,) = worker.children()
@@ -75,3 +81,14 @@ def test_a_child_that_retires_takes_the_thread_of_its_coroutines_along(stage):
     wait_until(lambda: worker.children() not in ([], [first]), worker.children)
     assert value_of(stage.send("anap", 0)) == 0
     assert "did not end" not in worker.said()
+
+
+def test_nothing_is_imported_once_the_nursery_is_there(stage, monkeypatch):
+    """Who imports after a fork writes to memory that all processes shared. Python says what it imports, and when."""
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    worker = stage.worker("-c", "1")
+    assert value_of(stage.send("add", 1, 2)) == 3
+    said = worker.said().splitlines()
+    imported = [line.rpartition("|")[2].strip() for line in said if line.startswith("import time:")]
+    # By which the processes that it forks learn of its death.
+    assert imported[imported.index("ctypes") + 1 :] == []

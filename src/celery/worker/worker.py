@@ -2,7 +2,7 @@
 
 Its stages, and what ends each:
 
-    prepare   in the thread that called `start`, before any loop or thread exists: the pool forks here
+    prepare   in the thread that called `start`, before any loop or thread exists: all is imported, and the pool forks
     run       pool up, consumer connected; until a stop is asked for, or the broker stays away for too long
     drain     warm: nothing new is taken, what has not begun goes back, what runs is waited for and settled
               soft: the same, for `worker_soft_shutdown_timeout` seconds at most
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import _state, exceptions, signals, states
 from celery.app import trace
+from celery.app.brokers import broker_urls, driver
 from celery.brokers.base import Settlement, Verdict
 from celery.concurrency import get_implementation
 from celery.utils.imports import symbol_by_name
@@ -201,6 +202,7 @@ class WorkController:
             options=self.pool_options,
         )
         self.concurrency = self.pool.concurrency
+        self._load()
         self.pool.prepare()
         try:
             if self.pool.runs_here:
@@ -214,6 +216,15 @@ class WorkController:
                 signals.worker_shutdown.send(sender=self)
         if self._error is not None:
             raise self._error
+
+    def _load(self) -> None:
+        """Import what the loop is going to need while what is written to still belongs to all processes: importing
+        writes to a MiB of what was there before. What cannot be imported is told when it is needed.
+        """
+        with contextlib.suppress(exceptions.ImproperlyConfigured, ImportError):
+            _loop_factory()
+            broker = driver(broker_urls(self.app, read=True)[0])
+            _ = broker.Receiver, broker.Sender
 
     def _start_beside(self) -> None:
         """The pool needs this thread (solo): the loop runs on another."""

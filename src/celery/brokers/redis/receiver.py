@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 #: What settles.
 _SETTLE = ("chord_rules", "settle")
+load(*_SETTLE)  # now, as hashlib comes with it: a worker imports all that it can before it forks
 #: Fan-out copies kept for a worker that does not fetch them; the oldest are dropped.
 _MOST_COPIES = 10_000
 #: Seconds within which `close` must have returned what we hold.

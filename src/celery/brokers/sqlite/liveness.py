@@ -110,7 +110,7 @@ def birth_of(pid: int) -> int | None:
     0 where only its existence can be told. A process that has ended and was not waited for does not exist.
     """
     try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
         return None if Path("/proc/self").is_dir() else _exists(pid)
     state, *fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
