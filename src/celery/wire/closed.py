@@ -76,17 +76,18 @@ class Steps(MutableSequence[Any]):
     def read(cls, text: bytes) -> Steps:
         """The steps of a JSON array, known to be one.
 
-        The last one begins behind the last mark that looks like a border, if what follows that is a whole value: inside
-        of a string no quotation mark stands without a backslash, and inside of a nested array or object what follows
-        ends more than it begins.
+        The last one begins behind the last mark of a border, if what follows that is a whole value: inside of a string
+        no quotation mark stands without a backslash, and inside of a nested array or object what follows ends more than
+        it begins.
         """
-        border = max(text.rfind(mark) for mark in _BETWEEN)
-        if border > 0:
-            begin = text.index(b"{", border)
-            try:
-                return cls((_one(text[begin:-1]),), text[1 : border + 1])
-            except msgspec.DecodeError:
-                pass
+        for mark in _BETWEEN:
+            border = text.rfind(mark)
+            if border > 0:
+                begin = text.index(b"{", border)
+                try:
+                    return cls((_one(text[begin:-1]),), text[1 : border + 1])
+                except msgspec.DecodeError:
+                    break
         return cls(_split(text))
 
     def _all(self) -> list[Step]:
