@@ -252,14 +252,8 @@ class LanePool(Pool):
     def _arrived(self, channel: _Channel, kind: ipc.Kind, payload: Any) -> None:
         child = channel.child
         if kind is ipc.Kind.OUTCOMES:
-            outcomes = []
             channel.stuck = False
-            for sequence, outcome in payload:
-                held = channel.release(sequence)
-                if held is not None:
-                    if held.job.aftermath is None:
-                        self.dispatcher.measured(held, outcome.runtime)
-                    outcomes.append(outcome)
+            outcomes = self.dispatcher.over(channel, payload)
             self._assign()
             self.events.finished(outcomes)
         elif kind is ipc.Kind.READY:

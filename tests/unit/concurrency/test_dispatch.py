@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery.app.outcome import Outcome
 from celery.concurrency.base import HANDOUT, Handling, Job
 from celery.concurrency.dispatch import MOST, Dispatcher, Held, Lane
 from celery.wire.envelope import Envelope
@@ -17,11 +18,19 @@ def jobs(count, task="t", first=1, is_async=False):
     ]
 
 
+def ended(dispatcher, seconds, task="t", job=JOB):
+    """A job has taken this long, in some lane."""
+    lane = Lane()
+    lane.take(Held(job, Handling(task), job.size), 0.0)
+    outcome = Outcome(job.number, "SUCCESS", runtime=seconds)
+    assert dispatcher.over(lane, [(lane.sequence, outcome), (lane.sequence + 1, outcome)]) == [outcome]
+
+
 def known(seconds, task="t"):
     """A dispatcher that has seen the task take this long."""
     dispatcher = Dispatcher()
     for _ in range(50):
-        dispatcher.measured(Held(JOB, Handling(task), JOB.size), seconds)
+        ended(dispatcher, seconds, task)
     return dispatcher
 
 
@@ -106,7 +115,7 @@ class TestHandOut:
         dispatcher = Dispatcher()
         expected = []
         for number, (task, seconds) in enumerate(tasks, 1):
-            dispatcher.measured(Held(JOB, Handling(task), JOB.size), seconds)
+            ended(dispatcher, seconds, task)
             dispatcher.add(jobs(1, task, number))
             expected.append(number)
         lanes = [Lane() for _ in range(lanes)]
@@ -171,7 +180,7 @@ class TestRoom:
         dispatcher = known(0.000_01)
         large = Job(1, b"x" * 1_000_000, None)
         for _ in range(200):
-            dispatcher.measured(Held(large, Handling("t"), large.size), 0.000_01)
+            ended(dispatcher, 0.000_01, job=large)
         assert dispatcher.room(self.lanes(1), []) in range(3, 6)
 
     def test_nothing_is_wanted_while_many_bytes_wait(self):
