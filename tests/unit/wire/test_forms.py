@@ -8,6 +8,10 @@ import json
 import msgspec
 import pytest
 
+from celery.brokers.amqp.cuts import content_header
+from celery.brokers.amqp.fields import FieldError
+from celery.brokers.amqp.frames import encode_content_header
+from celery.brokers.amqp.messages import properties_of
 from celery.brokers.redis import envelope as redis
 from celery.brokers.sqlite import messages as sqlite
 from celery.wire.envelope import Envelope
@@ -52,6 +56,20 @@ def filled(kind, call):
 def without_tag(text):
     message = json.loads(text)
     return message, message["properties"].pop("delivery_tag")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call[0][:8] or "no id")
+def test_messages_of_one_kind_are_written_for_rabbitmq_as_each_by_itself(kind, call):
+    for message in filled(kind, call):
+        by_itself = encode_content_header(properties_of(plain(message)), len(message.body))
+        assert content_header(message) == by_itself
+
+
+def test_an_id_that_is_too_long_for_rabbitmq_is_refused_by_name():
+    for message in filled("plain", ("x" * 256, (), {}, None)):
+        with pytest.raises(FieldError, match="correlation_id"):
+            content_header(message)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,7 +13,8 @@ States of the connection, and the methods of the server that move it (anything e
     any     --connection.close-->    closed   (close-ok goes out)
 
 States of a channel: opening, open, closing, then it is forgotten. While one closes, all that still arrives for it is
-dropped but the end. Calls are answered in order, so that any number may be under way on a channel.
+dropped but the end; so is what arrives for one that the server has closed, as RabbitMQ may send deliveries after that.
+Calls are answered in order, so that any number may be under way on a channel.
 
 A publish in confirm mode has a number, from 1 per channel; it stays unconfirmed until the server names it, alone or as
 the highest of several.
@@ -53,6 +54,7 @@ from celery.brokers.amqp.frames import (
     FrameReader,
     content_frames,
     decode_deliver,
+    encode_content_header,
     encode_frame,
     publish_frame,
 )
@@ -166,6 +168,8 @@ class Connection:
         self._shapes = Shapes()
         self._out: list[bytes] = [PROTOCOL_HEADER]
         self._channels: dict[int, _Channel] = {}
+        #: Closed by the server, which may not have noticed. Their numbers are used again when there are no others.
+        self._ended: set[int] = set()
         self._addresses: dict[tuple[int, str, str, bool], bytes] = {}
 
     # -- commands -----------------------------------------------------------
@@ -184,7 +188,8 @@ class Connection:
         """
         if self.state is not State.OPEN:
             raise StateError(f"no channel can be opened on a connection in state {self.state.value}")
-        number = next((n for n in range(1, self.channel_max + 1) if n not in self._channels), None)
+        free = [n for n in range(1, self.channel_max + 1) if n not in self._channels]
+        number = next((n for n in free if n not in self._ended), free[0] if free else None)
         if number is None:
             raise StateError(f"all {self.channel_max} channels of this connection are in use")
         channel = self._channels[number] = _Channel()
@@ -233,14 +238,15 @@ class Connection:
             FieldError: a name, property or header does not fit; nothing was sent.
             StateError: the channel is not open.
         """
-        return self.send_publish(
-            number, self.encode_publish(number, exchange, routing_key, properties, body, mandatory)
-        )
+        header = encode_content_header(properties, len(body))
+        return self.send_publish(number, self.encode_publish(number, exchange, routing_key, header, body, mandatory))
 
     def encode_publish(
-        self, number: int, exchange: str, routing_key: str, properties: Mapping[str, Any], body: bytes, mandatory: bool
+        self, number: int, exchange: str, routing_key: str, header: bytes, body: bytes, mandatory: bool
     ) -> list[bytes]:
-        """The first half of `publish`: the frames of a message, and every error that it can cause. Changes nothing."""
+        """The first half of `publish`: the frames of a message, of its content header, and every error that they can
+        cause. Changes nothing.
+        """
         address = (number, exchange, routing_key, mandatory)
         frame = self._addresses.get(address)
         if frame is None:
@@ -248,7 +254,7 @@ class Connection:
             if len(self._addresses) >= _ADDRESSES_KEPT:
                 self._addresses.clear()
             self._addresses[address] = frame
-        return [frame, *content_frames(number, properties, body, self.frame_max)]
+        return [frame, *content_frames(number, header, body, self.frame_max)]
 
     def send_publish(self, number: int, encoded: list[bytes]) -> int:
         """The second half of `publish`."""

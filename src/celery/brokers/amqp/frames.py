@@ -257,13 +257,12 @@ def publish_frame(channel: int, exchange: str, routing_key: str, *, mandatory: b
     return encode_frame(METHOD, channel, _PUBLISH + address + (b"\x01" if mandatory else b"\x00"))
 
 
-def content_frames(channel: int, properties: Mapping[str, Any], body: bytes, frame_max: int) -> list[bytes]:
-    """Encode header and body frames, as pieces to be joined.
+def content_frames(channel: int, header: bytes, body: bytes, frame_max: int) -> list[bytes]:
+    """Encode header and body frames, of what `encode_content_header` gave, as pieces to be joined.
 
     Raises:
-        FieldError: a property does not fit, or all of them together exceed a frame.
+        FieldError: the properties together exceed a frame.
     """
-    header = encode_content_header(properties, len(body))
     limit = frame_max - OVERHEAD
     if len(header) > limit:
         raise FieldError(

@@ -28,6 +28,7 @@ from celery.wire.envelope import Envelope
 if TYPE_CHECKING:
     from celery.brokers.base import Publish
     from celery.brokers.topology import Queue
+    from celery.wire.forms import Filled
 
 LOSSES = "x-celery-losses"
 RETURNS = "x-celery-returns"
@@ -50,7 +51,7 @@ _OWN_KEY = "celery-queue."
 _DEATHS = ("x-death", "x-first-death-", "x-last-death-")
 
 
-def properties_of(envelope: Envelope) -> dict[str, Any]:
+def properties_of(envelope: Envelope | Filled) -> dict[str, Any]:
     """The basic properties, headers among them, that carry an envelope. A priority out of range becomes the nearest."""
     properties = {
         **envelope.properties,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery import exceptions
 from celery.brokers import base
-from celery.brokers.amqp import address, dead, declarations, messages
+from celery.brokers.amqp import address, cuts, dead, declarations, messages
 from celery.brokers.amqp.blocking import Link
 from celery.brokers.amqp.errors import ChannelError
 from celery.brokers.amqp.events import ChannelClosed, Confirmed, Returned
@@ -172,11 +172,10 @@ class Sender(base.Sender):
     def _encode(
         self, channel: int, exchange: str, routing_key: str, envelope: Envelope, mandatory: bool
     ) -> list[bytes]:
-        properties = messages.properties_of(envelope)
+        connection = self._link.connection
         try:
-            return self._link.connection.encode_publish(
-                channel, exchange, routing_key, properties, envelope.body, mandatory
-            )
+            header = cuts.content_header(envelope)
+            return connection.encode_publish(channel, exchange, routing_key, header, envelope.body, mandatory)
         except FieldError as error:
             raise exceptions.EncodeError(f"A message for {routing_key!r} cannot be sent: {error}") from error
 

@@ -29,6 +29,7 @@ from celery.brokers.amqp.frames import (
     PROTOCOL_HEADER,
     FrameReader,
     content_frames,
+    encode_content_header,
     encode_frame,
 )
 from celery.brokers.amqp.methods import decode_method, encode_method
@@ -41,7 +42,9 @@ def method(number, name, **arguments):
 
 def message(number, name, properties=None, body=b"", **arguments):
     """A method of the server with a content."""
-    return method(number, name, **arguments) + b"".join(content_frames(number, properties or {}, body, 4096))
+    return method(number, name, **arguments) + b"".join(
+        content_frames(number, encode_content_header(properties or {}, len(body)), body, 4096)
+    )
 
 
 def sent(connection):

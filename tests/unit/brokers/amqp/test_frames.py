@@ -68,7 +68,7 @@ def test_captured_messages_travel_unchanged(vector):
     wanted = {**vector["properties"], "headers": vector["headers"]}
     body = vector["body"].encode() if isinstance(vector["body"], str) else json.dumps(vector["body"]).encode()
     reader = FrameReader()
-    stream = b"".join(content_frames(1, wanted, body, 4096))
+    stream = b"".join(content_frames(1, encode_content_header(wanted, len(body)), body, 4096))
     header, *bodies = reader.feed(stream)
     assert header[0] == HEADER
     assert decode_content_header(header[2]) == (len(body), wanted)
@@ -114,13 +114,13 @@ def test_unreadable_properties_cost_only_themselves(damaged):
 
 def test_headers_that_exceed_a_frame_are_refused_with_their_size():
     with pytest.raises(FieldError, match="4088 at most"):
-        content_frames(1, {"headers": {"a": "x" * 5000}}, b"", 4096)
+        content_frames(1, encode_content_header({"headers": {"a": "x" * 5000}}, 0), b"", 4096)
 
 
 @given(st.binary(max_size=3000), st.integers(1, 500))
 def test_a_body_is_cut_into_frames_of_the_negotiated_size(body, limit):
     reader = FrameReader()
-    _, *bodies = reader.feed(b"".join(content_frames(9, {}, body, 64 + limit)))
+    _, *bodies = reader.feed(b"".join(content_frames(9, encode_content_header({}, len(body)), body, 64 + limit)))
     assert all(kind == BODY and channel == 9 and len(payload) <= 56 + limit for kind, channel, payload in bodies)
     assert b"".join(payload for _, _, payload in bodies) == body
 
