@@ -20,8 +20,7 @@ RPC = {"Consumer", "Exchange", "Producer", "Queue", "ResultConsumer", "binding",
 REDIS = {"ConnectionPool", "ResultConsumer", "add_pending_results", "client", "connection_class_ssl", "ensure",
          "max_connections", "on_connection_error", "on_result_fulfilled", "redis"}  # fmt: skip
 SETTINGS = {"defaults", "fromkeys", "iteritems", "iterkeys", "itervalues", "key_t", "maps", "swap_with"}
-REQUEST = {"connection_errors", "eventer", "execute", "execute_using_pool", "groups", "maybe_expire", "on_ack",
-           "on_reject", "revoked", "send_event", "tzlocal"}  # fmt: skip
+REQUEST = {"connection_errors", "eventer", "groups", "maybe_expire", "on_ack", "on_reject", "send_event", "tzlocal"}
 
 #: Classes, and what ours lack.
 ABSENT = {

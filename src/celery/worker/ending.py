@@ -61,7 +61,7 @@ class Ending:
             while self._consumer.requests.get(number) is request and request.job.aftermath is None:
                 if number in self._dying:
                     pass
-                elif pool.withdraw(number):
+                elif self._consumer.gate.withdraw(number):
                     self._give_back(request, record=record) if again else self._drop(request)
                 elif signum is None and request.started_at is not None:
                     return

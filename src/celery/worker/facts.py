@@ -1,6 +1,7 @@
 """What can be known of a request: read from its headers, its message and its task when asked (API-042).
 
-Bodies stay closed in the worker's main process. `args`, `kwargs` and `request_dict` open one, each time.
+Bodies stay closed in the worker's main process. `args` and `kwargs` open one, each time; so does `request_dict`, but of
+a request of the task's own class, which keeps it (`celery.worker.gate`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from celery.app.task import Task
     from celery.brokers.base import Delivery
     from celery.concurrency.base import Job
+    from celery.worker.gate import Turn
 
 
 class MessageParts(NamedTuple):
@@ -46,6 +48,7 @@ class RequestFacts:
         def headers(self) -> dict[str, Any]: ...
         hostname: str
         job: Job
+        keeper: Turn | None
         pid: int | None
         started_at: float | None
         task: Task[..., Any]
@@ -174,6 +177,9 @@ class RequestFacts:
     @property
     def request_dict(self) -> dict[str, Any]:
         """What `Context` is made of: headers, what follows, where it came from."""
+        return self._request_dict() if self.keeper is None else self.keeper.request_dict(self._request_dict)
+
+    def _request_dict(self) -> dict[str, Any]:
         args, kwargs, embed = self.read()
         return {
             **self.headers,

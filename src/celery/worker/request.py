@@ -21,7 +21,8 @@ always ACK, but for the first row:
     | Reject(requeue=False)               | DEAD                                                          |
     | Reject(requeue=True)                | REQUEUE                                                       |
 
-A request of a class that the task brings may ask for another one (`Request.acknowledge`, `Request.reject`).
+A request of a class that the task brings may ask for another one (`Request.acknowledge`, `Request.reject`), and take
+itself to the pool (`celery.worker.gate`).
 
 `Settler` applies outcomes in batches: what follows is sent, results are stored, chords are told, then the verdict
 (decision 2 of the architecture); in one transaction where the broker and the store can. What completes a chord takes a
@@ -42,8 +43,8 @@ from celery.app.following import Place, part_of
 from celery.app.outcome import Disposition, Outcome
 from celery.brokers.base import Delivery, ResultWrite, Settlement, Verdict
 from celery.concurrency.base import Handling, Job, job_of
-from celery.platforms import signals
 from celery.utils.log import get_logger
+from celery.worker.acts import RequestActs
 from celery.worker.chording import Chording
 from celery.worker.facts import RequestFacts
 from celery.worker.strategy import headers_of
@@ -52,9 +53,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from celery.app.base import Celery
-    from celery.app.einfo import ExceptionInfo
     from celery.app.task import Task
     from celery.brokers.base import Receiver
+    from celery.worker.gate import Turn
     from celery.worker.handover import Message
     from celery.worker.strategy import Source
 
@@ -70,11 +71,11 @@ _STORE_PAUSES = (0.1, 5.0)
 _ACK, _UNREADABLE = Verdict.ACK, Disposition.UNREADABLE
 
 
-class Request(RequestFacts):
+class Request(RequestActs, RequestFacts):
     """A delivery that runs here (API-042). Tasks may bring a subclass (`celery.worker.watching`)."""
 
     __slots__ = (
-        "_source", "acks_late", "app", "delivery", "handling", "hostname", "job", "on_acknowledge", "pid", "refusal",
+        "_source", "acks_late", "app", "delivery", "handling", "hostname", "job", "keeper", "pid", "refusal",
         "settled_start", "started_at", "task",
     )  # fmt: skip
 
@@ -101,8 +102,8 @@ class Request(RequestFacts):
         self.pid: int | None = None
         #: Verdict.START was given.
         self.settled_start = False
-        #: Of a class that its task brings: has the broker forget the message of a request.
-        self.on_acknowledge: Callable[[Request], None] | None = None
+        #: Of a class that its task brings: does what the request is asked to do.
+        self.keeper: Turn | None = None
         #: What `reject` asked for.
         self.refusal: Verdict | None = None
 
@@ -116,7 +117,7 @@ class Request(RequestFacts):
     @property
     def acknowledged(self) -> bool:
         """Whether the broker has let go of the message."""
-        return self.settled_start
+        return self.settled_start or (self.keeper is not None and self.keeper.settled)
 
     def context(self) -> Context:
         """A request as the task would see it, without arguments: for results and signals of the main process."""
@@ -150,78 +151,6 @@ class Request(RequestFacts):
             "delivery_info": self.delivery_info,
             "worker_pid": self.pid,
         }
-
-    # -- for subclasses, from any thread, until its hooks have returned
-
-    def acknowledge(self) -> None:
-        """Let the broker forget the message now, as when it is acknowledged early."""
-        if not self.acknowledged:
-            self._of_its_own()(self)
-
-    def reject(self, requeue: bool = False) -> None:
-        """Refuse the message once the attempt is over, or give it back; without effect on one that is acknowledged."""
-        if not self.acknowledged:
-            self._of_its_own()
-            self.refusal = Verdict.REQUEUE if requeue else Verdict.DEAD
-
-    def _of_its_own(self) -> Callable[[Request], None]:
-        if self.on_acknowledge is None:
-            raise NotImplementedError(
-                f"{self.humaninfo()} is settled by the worker, as its task brings no class of requests (Task.Request)"
-            )
-        return self.on_acknowledge
-
-    # -- ending it, from any thread
-
-    def terminate(self, pool: Any, signal: Any = None) -> None:
-        """Have the attempt end now, and the task as REVOKED.
-
-        Args:
-            pool: the consumer's.
-            signal: name or number, for the process that runs it: SIGTERM. No process dies for what has not begun.
-        """
-        pool.events.end(self, signals.signum(signal or "TERM"), again=False)
-
-    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        """Have the attempt end now, and the task run again if its message is still the broker's.
-
-        Args:
-            pool: the consumer's.
-            signal: as for `terminate`.
-            emit_retry: its state is RETRY until then.
-        """
-        pool.events.end(self, signals.signum(signal or "TERM"), again=True, record=emit_retry)
-
-    # -- hooks, for subclasses; called on the side thread
-
-    def on_accepted(self, pid: int | None, time_accepted: float) -> None:
-        """It has started.
-
-        Args:
-            pid: of the child; None for an attempt that was over before a tick found it.
-            time_accepted: unix seconds.
-        """
-
-    def on_timeout(self, soft: bool, timeout: float) -> None:
-        """A time limit of so many seconds was up. The soft one is told of when the attempt has ended."""
-
-    def on_success(self, failed__retval__runtime: tuple[bool, Any, float], **_: Any) -> None:
-        """The attempt is over; of one that failed, this calls `on_failure`.
-
-        Args:
-            failed__retval__runtime: whether it failed; the repr of its value, or its ExceptionInfo; seconds.
-        """
-        failed, value, _runtime = failed__retval__runtime
-        if failed:
-            self.on_failure(value, return_ok=True)
-
-    def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:  # noqa: ARG002 - in Celery's signature
-        """The attempt failed, or asked for a retry; of the latter, this calls `on_retry`."""
-        if isinstance(exc_info.exception, exceptions.Retry):
-            self.on_retry(exc_info)
-
-    def on_retry(self, exc_info: ExceptionInfo) -> None:
-        """The attempt asked for a retry."""
 
     # -- what the table says
 

@@ -175,11 +175,12 @@ class Strategy:
         if hard is None and soft is None:
             known = self._handling.get(task.name)
             if known is None:
-                known = self._handling[task.name] = self._handling_of(task, None, None)
+                known = self._handling[task.name] = self.handling(task, None, None)
             return known
-        return self._handling_of(task, soft, hard)
+        return self.handling(task, soft, hard)
 
-    def _handling_of(self, task: Task[..., Any], soft: float | None, hard: float | None) -> Handling:
+    def handling(self, task: Task[..., Any], soft: float | None, hard: float | None) -> Handling:
+        """How to treat an attempt whose call has these limits, in seconds."""
         return Handling(
             task.name,
             task.is_async,

@@ -6,8 +6,9 @@ Rules
     2. Hooks watch. The attempt's result, its events and its acknowledgement are the worker's business, whatever a hook
        does or leaves: Celery's own hooks do this work, so that there `super()` must be called. A request that wants its
        message settled otherwise says so, by `acknowledge` or `reject`.
-    3. Of other methods of Celery's requests, those that would replace what the worker does (`execute_using_pool`,
-       `acknowledge`, ...), the worker calls none. A class that defines one is warned of when the worker starts.
+    3. A class that defines `execute_using_pool`, or what that asks, takes its requests to the pool itself
+       (`celery.worker.gate`). Of other methods that would replace what the worker does (`acknowledge`, `reject`, ...)
+       it calls none. A class that defines one is warned of when the worker starts.
 
 The value is told as its repr, as Celery does (as nothing where the log level is above INFO: nobody has made one); an
 exception is the one in the stored record or, when the worker's main process stores none, a plain one with its repr.
@@ -22,22 +23,20 @@ from celery.app.einfo import ExceptionInfo
 from celery.app.task import Task
 from celery.utils.imports import symbol_by_name
 from celery.utils.log import get_logger
+from celery.worker.gate import OWN_ROAD, Gate, Stage, Turn
 from celery.worker.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from celery.app.outcome import Outcome
-    from celery.concurrency.base import Lost
-    from celery.worker.worker import WorkController
+    from celery.concurrency.base import Lost, Pool
+    from celery.worker.consumer.consumer import Consumer
 
 logger = get_logger(__name__)
 
 #: Rule 3.
-_NEVER_CALLED = (
-    "acknowledge", "cancel", "execute", "execute_using_pool", "maybe_expire", "reject", "revoked", "send_event",
-    "terminate",
-)  # fmt: skip
+_NEVER_CALLED = ("acknowledge", "cancel", "maybe_expire", "reject", "send_event", "terminate")
 #: What a task raises to end so.
 _ASKED: dict[str, Callable[[str], BaseException]] = {
     states.RETRY: exceptions.Retry,
@@ -49,33 +48,35 @@ _ASKED: dict[str, Callable[[str], BaseException]] = {
 class Watching:
     """The request classes of tasks, and their hooks."""
 
-    def __init__(self, worker: WorkController, acknowledge: Callable[[Request], None]) -> None:
+    def __init__(self, consumer: Consumer) -> None:
         """Look the classes up.
 
         Args:
-            worker: runs hooks.
-            acknowledge: has the broker forget the message of a request; any thread.
+            consumer: of the worker that runs hooks.
 
         Raises:
             ImproperlyConfigured: a task's `Request` is no subclass of `celery.worker.request.Request`.
         """
-        self._app = worker.app
-        self._worker = worker
-        self._hook = worker.hook_soon
-        self._acknowledge = acknowledge
-        tasks = worker.app.tasks.items()
-        self._makers = {name: self._maker(task) for name, task in tasks if task.Request != Task.Request}
+        self._app = consumer.app
+        self._worker = consumer.worker
+        self._hook = self._worker.hook_soon
+        self._gate = Gate(consumer)
+        tasks = self._app.tasks.items()
+        classes = {name: _request_class(task) for name, task in tasks if task.Request != Task.Request}
+        self._makers = {name: self._maker(cls) for name, cls in classes.items()}
+        #: What takes requests to the pool: where no class does that itself, the pool.
+        self.gate: Gate | Pool = self._gate if any(map(_takes_own_road, classes.values())) else consumer.pool
 
     def maker(self, task_name: str) -> Callable[..., Request]:
         """What makes requests of a task."""
         return self._makers.get(task_name, Request)
 
-    def _maker(self, task: Task[..., Any]) -> Callable[..., Request]:
-        cls = _request_class(task)
+    def _maker(self, cls: type[Request]) -> Callable[..., Request]:
+        first = Stage.WAITING if _takes_own_road(cls) else Stage.HANDED
 
         def make(*args: Any) -> Request:
             request = cls(*args)
-            request.on_acknowledge = self._acknowledge
+            request.keeper = Turn(self._gate, first)
             return request
 
         return make
@@ -89,6 +90,8 @@ class Watching:
 
     async def finished(self, request: Request, outcome: Outcome) -> None:
         """The attempt is over; so is what followed one that was killed, or lost. Returns when its hooks have."""
+        if request.keeper is not None:
+            request.keeper.state = outcome.state
         aftermath = request.job.aftermath
         if aftermath is None and request.started_at is None:
             await self._told(request.on_accepted, None, outcome.started)
@@ -136,6 +139,16 @@ class Watching:
         return Exception(outcome.summary)
 
 
+def _defines(cls: type[Request], names: Sequence[str]) -> list[str]:
+    """Which of these names a class has of its own."""
+    above = set(Request.__mro__)
+    return [name for name in names if any(name in each.__dict__ for each in cls.__mro__ if each not in above)]
+
+
+def _takes_own_road(cls: type[Request]) -> bool:
+    return bool(_defines(cls, OWN_ROAD))
+
+
 def _request_class(task: Task[..., Any]) -> type[Request]:
     found = symbol_by_name(task.Request)
     if not (isinstance(found, type) and issubclass(found, Request)):
@@ -143,8 +156,7 @@ def _request_class(task: Task[..., Any]) -> type[Request]:
             f"Request of task {task.name} is {found!r}; it must be a subclass of celery.worker.request.Request, or its "
             "import path."
         )
-    above = set(Request.__mro__)
-    ours = [name for name in _NEVER_CALLED if any(name in cls.__dict__ for cls in found.__mro__ if cls not in above)]
+    ours = _defines(found, _NEVER_CALLED)
     if ours:
         logger.warning(
             "Request class %s of task %s defines %s, which is never called: this worker does that work itself.",

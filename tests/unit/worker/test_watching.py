@@ -325,7 +325,7 @@ def test_a_request_of_the_workers_own_class_is_not_settled_by_others(stage):
         with start_worker(stage.app, perform_ping_check=False):
             sent = plain.delay()
             assert sent.get(timeout=SOON) is None
-            assert f"{plain.name}[{sent.id}] is settled by the worker" in stage.next()
+            assert f"{plain.name}[{sent.id}] is run and settled by the worker" in stage.next()
     finally:
         signals.task_received.disconnect(receive)
 
@@ -350,7 +350,7 @@ def test_a_result_is_there_once_the_hooks_have_returned(stage):
 
 def test_a_request_class_that_would_do_the_workers_work_is_warned_of(stage, caplog):
     class Greedy(Request):
-        def execute_using_pool(self, pool, **kwargs):
+        def maybe_expire(self):
             raise AssertionError
 
     @stage.task(name="greedy", Request=Greedy)
@@ -359,7 +359,7 @@ def test_a_request_class_that_would_do_the_workers_work_is_warned_of(stage, capl
 
     with start_worker(stage.app, perform_ping_check=False):
         assert greedy.delay().get(timeout=SOON) == 1
-    assert "task greedy defines execute_using_pool" in caplog.text
+    assert "task greedy defines maybe_expire" in caplog.text
 
 
 def test_what_is_no_request_class_is_refused_by_the_task_s_name(stage):

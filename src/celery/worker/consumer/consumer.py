@@ -88,7 +88,8 @@ class Consumer:
         self.connected = asyncio.Event()
         self.handover = Handover(self)
         self.settler.chords.call = self.handover.pool.apply_async
-        self.watching = Watching(worker, partial(self.handover.pool.on_loop, self._acknowledge))
+        self.watching = Watching(self)
+        self.gate = self.watching.gate
         self.ending = Ending(self)
         self._orphans = Orphans()
         #: Until when nothing is counted, in unix seconds; 0: no connection was lost yet.
@@ -164,7 +165,7 @@ class Consumer:
             handle.cancel()
         self._waits.clear()
         for number, request in list(self.requests.items()):
-            if self.pool.withdraw(number):
+            if self.gate.withdraw(number):
                 del self.requests[number]
             elif not request.settled_start and not self.ending.disconnected(request):
                 self._orphans.add_running(request)
@@ -205,7 +206,7 @@ class Consumer:
             return 0
         multiplier = self.worker.prefetch_multiplier
         if multiplier is None:
-            return min(self.pool.room(), _INTAKE)
+            return min(self.gate.room(), _INTAKE)
         if multiplier == 0:
             return _INTAKE
         reserved = sum(1 for request in self.requests.values() if not request.settled_start) + len(self.handover)
@@ -278,7 +279,7 @@ class Consumer:
             for job, _ in jobs:
                 self.requests.pop(job.number, None)
             raise
-        self.pool.submit(jobs)
+        self.gate.submit(jobs)
 
     def _moment_apart(self, delivery: Delivery, decision: Decision) -> float:
         """Seconds that a delivery is given back for, because of what a worker died with (`suspects`)."""
@@ -355,7 +356,7 @@ class Consumer:
     def take_decided(self, delivery: Delivery, decision: Decision, now: float) -> None:
         """Do what was decided, whatever strategy the task brings."""
         if decision.action is Action.RUN:
-            self.pool.submit([self._reserve(delivery, decision)])
+            self.gate.submit([self._reserve(delivery, decision)])
         else:
             self._handle_other(delivery, decision, now)
 
@@ -540,7 +541,7 @@ class Consumer:
             self.settler.settlement(delivery, Verdict.RETURN)
         self._waits.clear()
         for number, request in list(self.requests.items()):
-            if request.job.aftermath is None and self.pool.withdraw(number):
+            if request.job.aftermath is None and self.gate.withdraw(number):
                 del self.requests[number]
                 self.settler.settlement(request.delivery, Verdict.RETURN)
 

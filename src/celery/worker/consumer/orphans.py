@@ -56,6 +56,10 @@ class Orphans:
         """Whether its message has not come again yet."""
         return bool(self._running) and self._running.get(self._key(request.headers)) is request
 
+    def forget(self, request: Request) -> bool:
+        """It is not going to run: when its message comes again it is a new one. False: it was no orphan."""
+        return self.has(request) and self._running.pop(self._key(request.headers), None) is request
+
     def finish(self, request: Request, settlement: Settlement) -> bool:
         """An attempt ended; True when its message has not come again yet, so that its outcome waits here."""
         if not self.has(request):
