@@ -362,7 +362,8 @@ class AMQP:
         Raises:
             QueueNotFound, EncodeError, TypeError, ValueError: the call cannot become a message.
         """
-        stamps = {stamp: options.get(stamp) for stamp in options.get("stamped_headers") or ()}
+        named = options.get("stamped_headers")
+        stamps = {stamp: options.get(stamp) for stamp in named} if named else {}
         own, fixed = {}, {}
         for option, value in options.items():
             if option in _OWN_OPTIONS:
@@ -377,19 +378,17 @@ class AMQP:
             options.update(plan.routed)
             own = {**{key: value for key, value in plan.routed.items() if key in _OWN_OPTIONS}, **own}
         app = self.app
-        if "countdown" in own or "expires" in own:
-            _check_range(name, own)
-            own["now"] = app.now_utc()
+        template, timed = plan.template, False
         if stamps:
             own["stamps"] = stamps
-        return Series(
-            type(plan.template)(name, plan.packing, CallOptions(**own)) if own else plan.template,
-            plan.address,
-            options.get("reply_to") or app.thread_oid,
-            app.origin_name(),
-            bool(options.get("mandatory")),
-            not _TIMES.isdisjoint(own),
-        )
+        if own:
+            timed = not _TIMES.isdisjoint(own)
+            if "countdown" in own or "expires" in own:
+                _check_range(name, own)
+                own["now"] = app.now_utc()
+            template = type(template)(name, plan.packing, CallOptions(**own))
+        reply_to = options.get("reply_to") or app.thread_oid
+        return Series(template, plan.address, reply_to, app.origin_name(), bool(options.get("mandatory")), timed)
 
     def _plan(
         self, name: str, args: Any, kwargs: Any, call: Mapping[str, Any], fixed: dict[str, Any], task_type: Any

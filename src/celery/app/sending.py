@@ -50,10 +50,10 @@ class Calls:
                     AlwaysEagerIgnored,
                     stacklevel=4,
                 )
-        for link, header in (("link", "callbacks"), ("link_error", "errbacks")):
-            linked = options.pop(link, None)
-            if linked is not None:
-                options[header] = list(linked) if isinstance(linked, (list, tuple)) else [linked]
+        if (linked := options.pop("link", None)) is not None:
+            options["callbacks"] = list(linked) if isinstance(linked, (list, tuple)) else [linked]
+        if (linked := options.pop("link_error", None)) is not None:
+            options["errbacks"] = list(linked) if isinstance(linked, (list, tuple)) else [linked]
         frame = _state.worker_frame()
         self._children = None
         if frame is not None:
