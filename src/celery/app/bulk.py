@@ -258,7 +258,7 @@ def _alike(entries: list[_Message]) -> Iterator[list[_Message]]:
         yield entries[start:]
 
 
-class _Draw:
+class Batching:
     """Fills batches; says when one is to leave (rule 2)."""
 
     def __init__(self, app: Celery, batch: int, on_error: OnError, options: dict[str, Any]) -> None:
@@ -319,7 +319,7 @@ def send_in_batches(
         OperationalError: the broker stayed away for longer than the retry policy bears; what the batches before this
             one had is sent, and of this one perhaps some.
     """
-    draw = _Draw(app, batch, on_error, options)
+    draw = Batching(app, batch, on_error, options)
     for item in signatures:
         if draw.add(item):
             yield _publish(app, draw.next())
@@ -338,7 +338,7 @@ async def asend_in_batches(
     **options: Any,
 ) -> AsyncIterator[list[Sent]]:
     """`send_in_batches` for coroutines; takes asynchronous generators too."""
-    draw = _Draw(app, batch, on_error, options)
+    draw = Batching(app, batch, on_error, options)
     async for item in _each(signatures):
         if draw.add(item):
             yield await _apublish(app, draw.next())

@@ -205,7 +205,9 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
         polling = {name: options.pop(name) for name in _OF_POLLING & options.keys()}
         self._settle_body(options)
         header, body = self._header(), self.body
-        gid = header.options.setdefault("task_id", uuid())
+        gid = header.options.get("task_id")
+        if gid is None:
+            gid = header.options["task_id"] = uuid()
         result = body.freeze(
             options.get("task_id"), options.get("group_id") or gid, options.get("chord"), options.get("root_id"),
             None, options.get("group_index"),

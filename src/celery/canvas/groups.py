@@ -100,7 +100,9 @@ class group(Composed[list[R]]):  # noqa: N801 - the documented name
             group_index: position of its first member in the outer group.
         """
         options = self.options
-        gid = options.setdefault("task_id", _id or uuid())
+        gid = options.get("task_id")
+        if gid is None:
+            gid = options["task_id"] = _id or uuid()
         place = {"group_id": group_id, "chord": chord, "root_id": root_id, "parent_id": parent_id}
         options.update((name, value) for name, value in place.items() if value is not None)
         if group_index is not None:
@@ -302,7 +304,9 @@ class Placed:
             placed = member.clone()
             if kind_of(placed) == TASK:
                 options, parts = placed.options, 1
-                self.results.append(options.setdefault("task_id", uuid()))
+                if options.get("task_id") is None:
+                    options["task_id"] = uuid()
+                self.results.append(options["task_id"])
                 options.setdefault("group_id", self._group_id)
                 options["group_index"] = self.position
             else:

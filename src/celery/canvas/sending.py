@@ -46,7 +46,7 @@ def send_members(
 def _keep(
     app: Celery, members: Placed, before_last: Callable[[], Any] | None, outbox: Outbox, options: dict[str, Any]
 ) -> None:
-    draw = app._load("celery.app.bulk:_Draw")(app, 1, "send_nothing", options)
+    draw = app._load("celery.app.bulk:Batching")(app, 1, "send_nothing", options)
     for member in _to_end(members, before_last):
         draw.add(member)
         sent = draw.batch.items[-1]

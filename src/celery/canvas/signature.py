@@ -380,7 +380,9 @@ class Signature(dict[str, Any], Generic[R]):
             group_index: its position in the group.
         """
         options = self.options
-        task_id = options.setdefault("task_id", _id or uuid())
+        task_id = options.get("task_id")
+        if task_id is None:
+            task_id = options["task_id"] = _id or uuid()
         options.setdefault("reply_to", self.app.thread_oid)
         if group_id:
             options.setdefault("group_id", group_id)
