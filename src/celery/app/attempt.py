@@ -87,17 +87,18 @@ class Source(msgspec.Struct):
         """The message, or what opens itself as far as it is asked."""
         return Sealed(None, self.message) if isinstance(self.message, bytes) else self.message
 
-    def request(self, headers: Headers, embed: Mapping[str, Any], args: Any, kwargs: Any, outbox: Outbox) -> Context:
+    def request(
+        self, envelope: Envelope | Sealed, headers: Headers, embed: Mapping[str, Any], args: Any, kwargs: Any
+    ) -> Context:
         """The request of a message that has been read.
 
         Args:
+            envelope: what `envelope` gave.
             headers: complete, and nobody else's.
             embed: the workflow around the task.
             args: positional arguments.
             kwargs: keyword arguments.
-            outbox: takes what the attempt sends.
         """
-        envelope = self.envelope()
         properties, own = envelope.properties, custom_headers(headers)
         request = Context.__new__(Context)
         values = request.__dict__ = headers
@@ -114,7 +115,7 @@ class Source(msgspec.Struct):
             reply_to=properties.get("reply_to"),
             properties=properties,
             headers=own,
-            outbox=outbox,
+            outbox=Outbox(),
         )
         return request
 
@@ -158,13 +159,13 @@ class Attempt(msgspec.Struct, eq=False):
             if self.opened is None:
                 source, embed = self.source, self.embed
                 assert source is not None
-                headers = read_headers(source.envelope())  # type: ignore[arg-type]  # a Sealed has what it reads
+                envelope = source.envelope()
+                headers = read_headers(envelope)  # type: ignore[arg-type]  # a Sealed has what it reads
                 assert headers is not None
                 around = {name: getattr(embed, name) or None for name in _AROUND}
-                outbox = Outbox()
-                request = source.request(headers, around, self.args, self.kwargs, outbox)
+                request = source.request(envelope, headers, around, self.args, self.kwargs)
                 # In this order: whom a soft time limit interrupts here has no request yet.
-                self.outbox = outbox
+                self.outbox = request.outbox
                 self.facts = self.embed = request
                 self.opened = request
         return self.opened

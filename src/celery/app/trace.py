@@ -218,8 +218,8 @@ class Tracer:
             return Attempt(plan, plan.task, args, kwargs, outcome, facts, embed, source)
         envelope = open_text(message).envelope if isinstance(message, bytes) else message
         _, headers, args, kwargs, around = read_task(envelope, self.accept, closed=True)
-        plan = self.plan(headers["task"])
-        return Attempt.of(plan, source.request(headers, around, args, kwargs, Outbox()), args, kwargs, outcome)
+        request = source.request(source.envelope(), headers, around, args, kwargs)
+        return Attempt.of(self.plan(headers["task"]), request, args, kwargs, outcome)
 
     def begin(self, attempt: Attempt) -> None:
         """The request becomes current. What raises here fails the attempt as its body would."""
