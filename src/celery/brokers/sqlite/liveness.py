@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celery.brokers.sqlite import messages
@@ -98,7 +97,7 @@ def bury(db: sqlite3.Connection, owners: list[int]) -> int:
 def this_host() -> str:
     """Where a process number means something: the host's name and, on Linux, the namespace of processes."""
     try:
-        namespace = str(Path("/proc/self/ns/pid").stat().st_ino)
+        namespace = str(os.stat("/proc/self/ns/pid").st_ino)
     except OSError:
         namespace = ""
     return f"{socket.gethostname()}:{namespace}"
@@ -110,9 +109,10 @@ def birth_of(pid: int) -> int | None:
     0 where only its existence can be told. A process that has ended and was not waited for does not exist.
     """
     try:
-        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            text = file.read()
     except OSError:
-        return None if Path("/proc/self").is_dir() else _exists(pid)
+        return None if os.path.isdir("/proc/self") else _exists(pid)
     state, *fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
     return None if state in {"Z", "X"} else int(fields[18])
 

@@ -23,7 +23,6 @@ import sqlite3
 import threading
 import time
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import exceptions
@@ -215,7 +214,8 @@ class Store:
         connection.execute("BEGIN EXCLUSIVE")  # one of several first comers; also waits, as the next line does not
         connection.execute("ROLLBACK")
         connection.execute("PRAGMA journal_mode = WAL")
-        schema = Path(__file__).with_name("schema.sql").read_text("utf-8")
+        with open(os.path.join(os.path.dirname(__file__), "schema.sql"), encoding="utf-8") as file:
+            schema = file.read()
         connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
     def _fail(self, exc: sqlite3.Error) -> NoReturn:

@@ -6,8 +6,8 @@ need one server that holds everything. Times are the server's, so that no client
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 
@@ -23,5 +23,10 @@ def load(*names: str) -> Script:
     """The script in `<name>.lua`; of several, one after the other."""
     import hashlib  # producers load no script
 
-    text = "\n".join(Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8") for name in names)
+    text = "\n".join(_read(name) for name in names)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _read(name: str) -> str:
+    with open(os.path.join(os.path.dirname(__file__), f"{name}.lua"), encoding="utf-8") as file:
+        return file.read()
