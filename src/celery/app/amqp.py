@@ -304,7 +304,7 @@ class AMQP:
         compression = options.get("compression") or self.app.conf.task_compression
         if compression:
             payload, headers["compression"] = compress(payload, compression)
-        priority = options.get("priority") or self.app.conf.task_default_priority or 0
+        priority = _priority(options.get("priority") or self.app.conf.task_default_priority or 0)
         properties = {**message.properties, "delivery_mode": address.delivery_mode, "priority": priority}
         envelope = Envelope(headers, payload, content_type, content_encoding, properties)
         options["producer"] = producer
@@ -416,6 +416,8 @@ class AMQP:
             given.setdefault("compression", conf.task_compression)
         if "priority" not in given and conf.task_default_priority is not None:
             given["priority"] = conf.task_default_priority
+        if "priority" in given:
+            given["priority"] = _priority(given["priority"])
         given["properties"] = {
             key: value
             for key, value in options.items()
@@ -539,6 +541,13 @@ def _delivery_mode(chosen: Any) -> int:
     if mode not in (1, 2):
         raise ValueError(f"delivery_mode {chosen!r} is none: use 'transient' (1) or 'persistent' (2).")
     return int(mode)
+
+
+def _priority(chosen: Any) -> int:
+    """A whole number, or its text, which Celery takes on Redis. Brokers take the nearest one that they have."""
+    if isinstance(chosen, int) or (isinstance(chosen, str) and chosen.removeprefix("-").isdecimal()):
+        return int(chosen)
+    raise ValueError(f"priority {chosen!r} is none: use a whole number.")
 
 
 def queues_of(declare: Iterable[Any]) -> list[Queue]:

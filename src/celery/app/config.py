@@ -101,7 +101,8 @@ class Settings(MutableMapping[str, Any]):
         loaded: Called with these settings once they are loaded.
 
     Raises:
-        ImproperlyConfigured: On the first read, if the source mixes old and new names; on reading a setting that is
+        ImproperlyConfigured: On the first read, if the source mixes old and new names, or, where there is none, what
+            was changed before; on reading a setting that is
             true or false, if it is given as a string that is neither (CONF-022).
         ModuleNotFoundError: On the first read, in place of an AttributeError raised while loading, which a reader
             would take for a missing setting (CONF-005).
@@ -128,6 +129,8 @@ class Settings(MutableMapping[str, Any]):
         self._built_in = _built_in_defaults()
         self._observers: list[Callable[[dict[str, Any]], Any]] = []
         self._warned: set[str] = set()
+        #: Names, as they were written, of what was changed before anything was loaded.
+        self._early: set[str] = set()
         self._mark = object()
         self._firsts: dict[tuple[str, ...], Any] = {}
 
@@ -160,6 +163,8 @@ class Settings(MutableMapping[str, Any]):
                 source = (self._on_load() if self._on_load else None) or {}
                 extra = [promise() if callable(promise) else promise for promise in self._promised]
                 self._validate(source)
+                if not source and not self._names.prefix:
+                    check_style(self._early)  # nothing else says how names are written
             except BaseException as exc:
                 self._state = "pending"
                 if isinstance(exc, AttributeError):
@@ -308,9 +313,7 @@ class Settings(MutableMapping[str, Any]):
             self._change({name: value})
 
     def __delitem__(self, key: str) -> None:
-        with self._lock:
-            del self._changes[self._names.canonical(key)]
-            self._forget()
+        self.pop(key)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Change settings, as ``dict.update`` does; watchers are called once."""
@@ -324,8 +327,10 @@ class Settings(MutableMapping[str, Any]):
 
     def pop(self, key: str, *default: Any) -> Any:
         """Undo the change of one setting and return the value it had been changed to."""
+        name = self._names.canonical(key)
         with self._lock:
-            value = self._changes.pop(self._names.canonical(key), *default)
+            value = self._changes.pop(name, *default)
+            self._early = {early for early in self._early if self._names.canonical(early) != name}
             self._forget()
             return value
 
@@ -333,6 +338,7 @@ class Settings(MutableMapping[str, Any]):
         """Undo all changes; the configuration object and the defaults stay."""
         with self._lock:
             self._changes.clear()
+            self._early.clear()
             self._forget()
 
     def add_defaults(self, defaults: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
@@ -352,6 +358,8 @@ class Settings(MutableMapping[str, Any]):
         changes = self._canonical_keys(values)
         with self._lock:
             self._changes.update(changes)
+            if self._state != "loaded":
+                self._early.update(key for key in values if isinstance(key, str))
             self._forget()
         if self._state == "loaded":
             self._warn_unknown(changes)

@@ -32,6 +32,13 @@ Meta = dict[str, Any]
 class Watcher(abc.ABC):
     """Reports records of the tasks it watches. See the rules above."""
 
+    #: Why the last drain could not look; None: it could.
+    trouble: Exception | None = None
+
+    def excuse(self) -> str:
+        """What to add to the error of who has waited in vain."""
+        return f" The result store cannot be reached: {self.trouble}." if self.trouble else ""
+
     @abc.abstractmethod
     def add(self, task_ids: Iterable[str]) -> None:
         """Watch these too. Any thread."""
@@ -154,6 +161,11 @@ class ResultHub:
             return None
         finally:
             self._delist(task_id, waiter)
+
+    def excuse(self) -> str:
+        """As the watcher's."""
+        watcher = self._watcher
+        return "" if watcher is None else watcher.excuse()
 
     def close(self) -> None:
         """End the thread and its watcher; who still waits gets OperationalError. Idempotent, and final."""

@@ -452,7 +452,7 @@ class Backend(ChordHooks):
                         waiting.discard(meta["task_id"])
                         yield meta
                 if waiting and deadline is not None and time.monotonic() >= deadline:
-                    raise TimeoutError("The operation timed out.")
+                    raise TimeoutError(f"The operation timed out.{watcher.excuse()}")
                 if waiting and on_interval is not None:
                     on_interval()
         finally:

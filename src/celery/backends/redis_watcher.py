@@ -100,9 +100,11 @@ class RedisWatcher(Watcher):
                 left = max(deadline - time.monotonic(), 0.0)
                 woken = self._wait(left)
                 found = self._collect()
+                self.trouble = None
                 if found or woken or not left:
                     return found
-            except exceptions.OperationalError:
+            except exceptions.OperationalError as exc:
+                self.trouble = exc
                 now = time.monotonic()
                 give_up = now + self._patience if give_up is None else give_up
                 if now >= give_up:

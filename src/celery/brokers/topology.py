@@ -39,11 +39,13 @@ class Exchange(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def read(cls, value: Any) -> Exchange:
-        """From kombu's Exchange, one of ours, a name, or None (the default exchange)."""
+        """From kombu's Exchange, one of ours, a name, or None (the default exchange). Raises TypeError."""
         if isinstance(value, Exchange):
             return value
         if value is None or isinstance(value, str):
             return cls(value or "")
+        if not hasattr(value, "delivery_mode"):
+            raise TypeError(f"exchange {value!r} is none: give its name, or an Exchange.")
         return cls(
             name=value.name or "",
             type=value.type or "direct",
@@ -89,9 +91,11 @@ class Queue(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def read(cls, value: Any) -> Queue:
-        """From kombu's Queue or Broadcast, or one of ours."""
+        """From kombu's Queue or Broadcast, or one of ours. Raises TypeError."""
         if isinstance(value, Queue):
             return value
+        if not hasattr(value, "bindings"):
+            raise TypeError(f"queue {value!r} is none: give its name, or a Queue.")
         extra = tuple(
             Binding(Exchange.read(bound.exchange), bound.routing_key or "", dict(bound.arguments or {}) or None)
             for bound in value.bindings or ()

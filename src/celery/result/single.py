@@ -226,7 +226,8 @@ class AsyncResult(ResultBase, Generic[R]):
             if meta is not None:
                 self._learn(meta)
         if self._record is None:
-            raise ResultTimeoutError(f"Task {self.id} was not ready within {timeout} s.")
+            why = self.backend.hub.excuse()
+            raise ResultTimeoutError(f"Task {self.id} was not ready within {timeout} s.{why}")
 
     def _raise_parent_error(self) -> None:
         for node in reversed(list(self._parents())):

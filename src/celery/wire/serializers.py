@@ -43,6 +43,8 @@ TEXT = "application/text"
 _ALWAYS_ACCEPTED = frozenset({RAW, TEXT})
 #: Installed with the extra of the same name.
 _OPTIONAL = frozenset({"yaml"})
+#: Steps of the way to what cannot be encoded that its error says.
+_STEPS_SHOWN = 8
 _PICKLE_PROTOCOL = 4  # what 5.7 writes; readable by every supported Python
 _TYPE, _VALUE = "__type__", "__value__"
 _TYPE_MARK = b'"__type__"'
@@ -344,10 +346,14 @@ def _dumps_by_kombu(obj: Any, name: str) -> tuple[str, str, bytes]:
 def _complaint(obj: Any, entry: Serializer, names: tuple[str, ...], error: Exception) -> str:
     """Say which part of a value a serializer cannot express, and what to do."""
     path, culprit = _find_unencodable(obj, entry.encode)
+    whole = "value"
     if path and names and isinstance(path[0], int) and path[0] < len(names):
-        where = names[path[0]] + "".join(f"[{step!r}]" for step in path[1:])
-    else:
-        where = "value" + "".join(f"[{step!r}]" for step in path)
+        whole = names[path.pop(0)]
+    steps = [f"[{step!r}]" for step in path]
+    if len(steps) > _STEPS_SHOWN:
+        half = _STEPS_SHOWN // 2
+        steps[half:-half] = [f"...({len(steps) - _STEPS_SHOWN} more)..."]
+    where = whole + "".join(steps)
     return (
         f"the serializer {entry.name!r} cannot encode {where}, of type {type(culprit).__name__}: {error}. "
         "Pass plain data instead, or use another serializer"

@@ -262,3 +262,22 @@ def test_a_receiver_shares_with_a_store_on_its_server_if_scripts_can_read_its_re
         assert not receiver.share(backend)
     with backend_at("redis://127.0.0.1:1/0") as backend:
         assert not receiver.share(backend)
+
+
+#: A server that is not there.
+AWAY = "redis://:secret@127.0.0.1:1/0"
+
+
+def test_the_end_of_a_wait_says_that_the_store_cannot_be_reached_and_no_password():
+    with backend_at(AWAY) as backend:
+        result = backend.app.AsyncResult("id")
+        for wait in (lambda: result.get(timeout=0.3), lambda: asyncio.run(result.aget(timeout=0.3))):
+            with pytest.raises(exceptions.TimeoutError, match=r"cannot be reached: .*redis://:\*\*@127") as caught:
+                wait()
+            assert "secret" not in str(caught.value)
+
+
+def test_the_end_of_a_wait_for_a_task_that_takes_longer_blames_nobody(redis_url):
+    with backend_at(redis_url) as backend, pytest.raises(exceptions.TimeoutError) as caught:
+        backend.app.AsyncResult("id").get(timeout=0.3)
+    assert "reached" not in str(caught.value)

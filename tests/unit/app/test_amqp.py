@@ -373,3 +373,29 @@ def test_queues_to_declare_can_be_given(make):
     app.send_task("pkg.add", declare=[Queue("extra", MEDIA, routing_key="a.#")])
     app.send_task("pkg.add", exchange="media", routing_key="a.b", exchange_type="topic")
     assert waiting(app, "extra") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"exchange": 5}, "exchange 5 is none"),
+        ({"queue": 5}, "queue 5 is none"),
+        ({"priority": "high"}, "priority 'high' is none"),
+        ({"priority": 2.5}, "priority 2.5 is none"),
+        ({"priority": [1]}, r"priority \[1\] is none"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_named(make, options, complaint):
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        message(make(), **options)
+
+
+def test_a_default_priority_of_the_wrong_kind_is_named(make):
+    with pytest.raises(ValueError, match="priority 'high' is none"):
+        message(make(task_default_priority="high"))
+
+
+@pytest.mark.parametrize(("priority", "sent"), [(None, 0), (0, 0), ("3", 3), (-1, -1), (300, 300), (True, 1)])
+def test_any_whole_number_is_a_priority(make, priority, sent):
+    """Celery takes the text of one on Redis; each broker takes the nearest one that it has."""
+    assert message(make(), priority=priority).envelope.properties["priority"] == sent

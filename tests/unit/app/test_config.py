@@ -354,6 +354,38 @@ class TestNames:
         conf = configured({"CELERY_ALWAYS_EAGER": True}, {"task_serializer": "yaml"})
         assert (conf.task_always_eager, conf.task_serializer) == (True, "yaml")
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda conf: conf.update({"CELERY_ALWAYS_EAGER": True, "task_serializer": "yaml"}),
+            lambda conf: (conf.update(CELERY_ALWAYS_EAGER=True), setattr(conf, "task_serializer", "yaml")),
+            lambda conf: (conf.setdefault("CELERY_ALWAYS_EAGER", True), conf.update(task_serializer="yaml")),
+        ],
+    )
+    def test_where_nothing_is_loaded_changes_made_before_keep_to_one_style(self, change):
+        conf = Settings()
+        change(conf)
+        with pytest.raises(ImproperlyConfigured, match="CELERY_ALWAYS_EAGER -> task_always_eager"):
+            conf.finalize()
+        del conf["task_always_eager"]
+        conf.finalize()
+        assert conf.task_serializer == "yaml"
+
+    @pytest.mark.parametrize(
+        "conf",
+        [
+            Settings({"task_serializer": "yaml"}),
+            Settings(load=lambda: {"task_serializer": "yaml"}),
+            Settings(namespace="CELERY"),
+        ],
+        ids=["of the constructor", "with a source", "with a namespace"],
+    )
+    def test_other_changes_may_be_of_either_style(self, conf):
+        conf.update(CELERY_ALWAYS_EAGER=True)
+        conf.finalize()
+        conf.update(CELERY_IGNORE_RESULT=True, result_serializer="yaml")
+        assert (conf.task_always_eager, conf.task_ignore_result) == (True, True)
+
     @pytest.mark.parametrize("namespace", ["CELERY", "CELERY_"])
     def test_a_namespace_is_a_prefix_of_names_in_the_source(self, namespace):
         conf = configured({"CELERY_TASK_ALWAYS_EAGER": 1, "CELERY_MINE": 2}, namespace=namespace)

@@ -162,6 +162,15 @@ def test_an_encode_error_says_where_the_value_is():
         dumps(lambda: 1, "pickle")
 
 
+def test_an_encode_error_says_both_ends_of_a_long_way():
+    value = {2}
+    for _ in range(200):
+        value = [value]
+    way = r"value(\[0\]){4}\.\.\.\(192 more\)\.\.\.(\[0\]){4}"
+    with pytest.raises(EncodeError, match=f"cannot encode {way}, of type set"):
+        dumps(value)
+
+
 def test_a_value_that_contains_itself_is_an_encode_error():
     loop = []
     loop.append(loop)
