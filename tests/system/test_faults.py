@@ -186,6 +186,12 @@ def test_code_of_users_that_blocks_the_main_process_costs_no_lease(stage):
     assert stage.ledger.counts("ran")[key] == 1
 
 
+def unacknowledged(server, queue):
+    """Messages that somebody has from a queue of a RabbitMQ, and has not settled."""
+    rows = (row.split() for row in server.ctl("list_queues", "name", "messages_unacknowledged").splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}[queue]
+
+
 class TestServers:
     @pytest.fixture(
         params=[
@@ -224,6 +230,35 @@ class TestServers:
         assert worker.process.poll() is None
         assert twice <= 2 * restarts
         assert worker.stop() == 0
+
+    @pytest.mark.parametrize(
+        "server", [pytest.param(PrivateRabbitMQ, marks=pytest.mark.needs("rabbitmq"))], indirect=True
+    )
+    @pytest.mark.timeout(150)
+    def test_a_server_short_of_memory_holds_up_only_what_has_to_be_sent(self, server, stage):
+        stage.worker("-c", "2", "--prefetch-multiplier", "4")
+        stuck, other = stage.key(), stage.key()
+        follower = stage.app.signature("project.record", (f"after-{stuck}",), immutable=True)
+        stage.send("block_late", stuck, link=follower, ignore_result=True)
+        stage.send("block_late", other, ignore_result=True)
+        for key in (stuck, other):
+            stage.ledger.wait("start", key)
+        # More than the worker may hold at once.
+        keys = [stage.key() for _ in range(20)]
+        stage.send_all("record_late", [(key,) for key in keys], ignore_result=True)
+        server.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+        wait_until(lambda: "memory" in server.ctl("eval", "rabbit_alarm:get_alarms()."), "the alarm")
+        stage.open_gate(stuck)
+        wait_until(lambda: "blocked" in server.ctl("list_connections", "state").split(), "a publisher that waits")
+        stage.open_gate(other)
+        for key in keys:
+            stage.ledger.wait("ran", key)
+        wait_until(lambda: unacknowledged(server, stage.queue) == 1, lambda: unacknowledged(server, stage.queue))
+        assert not stage.ledger.entries("ran", f"after-{stuck}")
+        server.ctl("set_vm_memory_high_watermark", "0.4")
+        stage.ledger.wait("ran", f"after-{stuck}")
+        wait_until(lambda: unacknowledged(server, stage.queue) == 0, lambda: unacknowledged(server, stage.queue))
+        assert set(stage.ledger.counts("ran").values()) == {1}
 
     @pytest.mark.timeout(150)
     def test_a_message_whose_receiver_is_slow_survives_the_connection(self, server, stage):

@@ -47,6 +47,7 @@ from celery.utils.log import get_logger
 from celery.worker.acts import RequestActs
 from celery.worker.chording import Chording
 from celery.worker.facts import RequestFacts
+from celery.worker.passing import Passing, bare
 from celery.worker.strategy import headers_of
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def _weight(settlement: Settlement) -> int:
 
 
 class Settler:
-    """Applies outcomes, in batches, in the order of the effects."""
+    """Applies outcomes, in batches, in the order of the effects; `celery.worker.passing` has the exception."""
 
     def __init__(self, app: Celery, on_room: Callable[[], None]) -> None:
         """Take nothing yet.
@@ -365,13 +366,33 @@ class Settler:
             was_full = self.full
             batch = self._take_batch()
             try:
-                await self._apply_all(batch)
+                async with self._passing():
+                    await self._apply_all(batch)
             except BaseException:
                 self._queue.extendleft(reversed(batch))
                 self._bytes += sum(map(_weight, batch))
                 raise
             if was_full and not self.full:
                 self._on_room()
+
+    def _passing(self) -> contextlib.AbstractAsyncContextManager[Any]:
+        if self.receiver is None or self.receiver.capabilities.transactional:
+            return contextlib.nullcontext()
+        return Passing(self._take_bare, self._settle_bare, self._wakeup)
+
+    def _take_bare(self) -> list[Settlement]:
+        passing = [settlement for settlement in self._queue if bare(settlement)]
+        if passing:
+            self._queue = deque(settlement for settlement in self._queue if not bare(settlement))
+        return passing
+
+    async def _settle_bare(self, passing: list[Settlement]) -> None:
+        try:
+            await self._settle(passing)
+        except BaseException:
+            self._queue.extendleft(reversed(passing))
+            raise
+        self._on_room()
 
     async def _announce(self) -> None:
         announcements = self._take_announcements()
@@ -445,6 +466,9 @@ class Settler:
         if not transactional:
             follow = [message for settlement in batch for message in settlement.follow]
             if follow:
+                if first := [settlement for settlement in batch if bare(settlement)]:
+                    await self._settle(first)
+                    batch[:] = [settlement for settlement in batch if not bare(settlement)]
                 await self.app.publisher.apublish(follow, confirm=True)
                 for settlement in batch:
                     settlement.follow = ()
@@ -458,13 +482,16 @@ class Settler:
             await self.chords.count(batch)
             if not transactional:  # what they send is out: close while the message can still bring us back
                 await self.chords.close(batch)
-        refused = await receiver.settle([settlement for settlement in batch if not settlement.claims])
+        await self._settle([settlement for settlement in batch if not settlement.claims])
         if not counts:
             await self.chords.close(batch)
         for settlement in batch:
             if settlement.claims:
                 self.chords.take(settlement, applied=counts)
-        for delivery in refused:
+
+    async def _settle(self, batch: Sequence[Settlement]) -> None:
+        assert self.receiver is not None
+        for delivery in await self.receiver.settle(batch):
             logger.warning(
                 "Task %s was taken over by another worker before it was settled here; its outcome is left to that one.",
                 delivery.envelope.headers.get("id"),
