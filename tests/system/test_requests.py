@@ -1,11 +1,17 @@
 """Requests that take themselves to the pool (API-042), in workers of every broker."""
 
 import signal
+import sys
+from pathlib import Path
 
 import pytest
-from harness import wait_until
+from harness import Stage, wait_until
 
 from celery.exceptions import TaskError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from private_servers import PrivateRabbitMQ, PrivateRedis  # noqa: E402  found through the line above
 
 WORKER = ("-c", "2", "--include", "own_requests")
 #: Processes, and the worker's own thread.
@@ -85,3 +91,42 @@ def test_a_cold_stop_waits_for_nobody(stage):
     stage.ledger.wait("returned", key)
     assert worker.stop(signal.SIGQUIT) != 0
     assert stage.waiting() == 1
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param(PrivateRedis, marks=pytest.mark.needs("redis"), id="redis"),
+        pytest.param(PrivateRabbitMQ, marks=pytest.mark.needs("rabbitmq"), id="rabbitmq"),
+    ],
+)
+def test_a_server_that_restarts_meanwhile_makes_nothing_run_twice(server, tmp_path):
+    """What is being called goes on, and its message finds it again; of what is held a new request is made."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with server(folder) as private:
+        backend = private.url if private.service == "redis" else f"sqlite:///{tmp_path / 'celery.sqlite'}"
+        stage = Stage(private.service, private.url, backend, tmp_path)
+        try:
+            worker = stage.worker(*WORKER)
+            held, held_result = send(stage, "elsewhere", "own.late")
+            stage.ledger.wait("returned", held)
+            blocked, blocked_result = send(stage, "when_open", "own.late")
+            stage.ledger.wait("called", blocked)
+            private.restart()
+            worker.wait_said("Connection to broker lost")
+            wait_until(lambda: worker.said().count("Connected to") >= 2, worker.said, 60)
+            stage.open_gate(blocked)
+            assert blocked_result.get(timeout=40) == blocked
+            stage.ledger.wait("returned", held, times=2, seconds=40)
+            stage.open_gate(held)
+            assert held_result.get(timeout=40) == held
+            assert worker.stop() == 0
+            for key in (held, blocked):
+                assert len(stage.ledger.entries("ran", key)) == 1
+            assert len(stage.ledger.entries("called", blocked)) == 1
+            assert "it is not run here" in worker.said()
+            assert stage.waiting() == 0
+        finally:
+            stage.close()
