@@ -57,7 +57,7 @@ def test_a_group_that_a_worker_sends_is_shared_with_an_idle_one(stage):
     for entry in stage.ledger.entries("end"):
         shares[entry.pid] = shares.get(entry.pid, 0) + 1
     assert len(shares) == 2
-    assert min(shares.values()) >= 10
+    assert min(shares.values()) >= 8
 
 
 @pytest.mark.timeout(90)
@@ -74,4 +74,4 @@ def test_chains_that_one_worker_has_begun_are_shared_with_an_idle_one(stage):
     pids = [entry.pid for entry in stage.ledger.entries("end")[begun:]]
     shares = {pid: pids.count(pid) for pid in pids}
     assert len(shares) == 2
-    assert min(shares.values()) >= 0.25 * len(pids)
+    assert min(shares.values()) >= 0.2 * len(pids)

@@ -8,7 +8,8 @@ worker had won the claim: the message has a tag of its own, an index entry, and 
 Rules
     1. Kept is a message that alone follows an acknowledged delivery, goes to one list that this worker takes from, and
        is to run at once. What goes to many is for many workers; so is what is more than could begin here now.
-    2. And only when all those lists were empty when last seen: so nothing is overtaken, whatever its priority.
+    2. And only when all those lists were empty when last seen, and no notice has come since. So it overtakes nothing,
+       whatever its priority, but what was sent while that notice is under way.
     3. One transaction: HSET of the records; `settle`, which enters a kept message in the index where it would have
        pushed it, or does not if the settlement is refused or void; `kept`, which removes what was not entered. So the
        bytes of a message are shown to no script (`celery.brokers.redis.moving` says why).
