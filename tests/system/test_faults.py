@@ -132,8 +132,8 @@ def test_countdowns_survive_the_worker(stage, census):
     measured(stage, "countdowns", earliest=round(min(late), 3), latest=round(max(late), 3), ran_twice=twice)
     assert min(late) >= -0.002
     assert max(late) < 17
-    # RabbitMQ has no step that sends a message to wait and acknowledges the one that came: the worker does that by 32.
-    assert twice <= (32 if stage.name == "rabbitmq" else 0)
+    # RabbitMQ has no step that sends a message to wait and acknowledges the one that came: the worker does that by 8.
+    assert twice <= (8 if stage.name == "rabbitmq" else 0)
 
 
 @RECORDED

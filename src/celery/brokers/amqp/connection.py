@@ -192,6 +192,7 @@ class Connection:
         number = next((n for n in free if n not in self._ended), free[0] if free else None)
         if number is None:
             raise StateError(f"all {self.channel_max} channels of this connection are in use")
+        self._ended.discard(number)
         channel = self._channels[number] = _Channel()
         channel.awaited.append(METHODS["channel.open"].replies)
         self._send_method(number, "channel.open")
@@ -430,6 +431,8 @@ class Connection:
     def _on_channel_method(self, number: int, name: str, arguments: dict[str, Any]) -> Event | None:
         channel = self._channels.get(number)
         if channel is None:
+            if number in self._ended:
+                return None
             raise ProtocolError(f"{name} on channel {number}, which is not open")
         if name == "channel.close":
             return self._on_channel_close(number, channel, arguments)
@@ -458,6 +461,7 @@ class Connection:
         if channel.state is State.CLOSING:
             return None  # both sides closed it; the answer to ours still comes
         self._forget(number)
+        self._ended.add(number)
         method = name_of(arguments["class_id"], arguments["method_id"])
         return ChannelClosed(number, arguments["reply_code"], arguments["reply_text"], method)
 
@@ -527,6 +531,8 @@ class Connection:
         if channel is not None and channel.content is not None and channel.state is State.OPEN:
             return channel.content
         if self.state is State.CLOSING or (channel is not None and channel.state is State.CLOSING):
+            return None
+        if channel is None and number in self._ended:
             return None
         raise ProtocolError(f"{what} on channel {number} without a method in front of it")
 

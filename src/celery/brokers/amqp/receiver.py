@@ -20,6 +20,11 @@ What becomes of a verdict
 Where the server does not take what is sent again (a full queue, a missing right), no task is lost either: LOST and
 REQUEUE become RETURN, what was to be counted runs uncounted, what was to be delayed waits here. What is dead is only
 rejected then.
+
+Why there are no transactions. AMQP's would make a copy and its acknowledgement one step for a worker that dies. But
+RabbitMQ (3.10) acknowledges at the commit whatever becomes of the publishes: what a full queue refuses, or no queue
+takes, is then nowhere but in the worker's memory. And during an alarm a publish silences the connection that it comes
+on, with its acknowledgements. So the copies that are in two places when a worker dies are few: `_COPIES_AT_ONCE`.
 """
 
 from __future__ import annotations
@@ -56,7 +61,7 @@ logger = logging.getLogger(__name__)
 #: Acknowledgements that are remembered, and how many seconds before the last word of the server they are too old.
 _LATELY = 4096, 5.0
 #: Messages that are sent again before the first of them is acknowledged: what a worker killed just then has doubled.
-_COPIES_AT_ONCE = 32
+_COPIES_AT_ONCE = 8
 #: Deliveries that may be in our hands before `prefetch` says otherwise.
 _FIRST_PREFETCH = 1000
 

@@ -171,7 +171,18 @@ def test_a_refused_method_closes_its_channel_alone():
     with pytest.raises(StateError, match="channel 1 is closed"):
         connection.publish(1, "", "q", {}, b"")
     assert connection.call(2, "queue.declare", queue="b")
-    assert connection.open_channel() == 1
+
+
+def test_what_arrives_after_the_server_has_closed_a_channel_is_dropped():
+    connection = with_channel()
+    connection.call(1, "basic.consume", queue="q", consumer_tag="c")
+    late = message(1, "basic.deliver", body=b"late", consumer_tag="c", delivery_tag=1)
+    connection.receive(method(1, "basic.consume-ok", consumer_tag="c"))
+    end = method(1, "channel.close", reply_code=406, reply_text="x")
+    assert connection.receive(end + late + late) == [ChannelClosed(1, 406, "x", "")]
+    assert connection.open_channel() == 2
+    assert connection.receive(late) == []
+    assert [connection.open_channel() for _ in range(4)] == [3, 4, 5, 1]
 
 
 def test_a_closing_channel_hears_only_its_end():
