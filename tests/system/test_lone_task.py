@@ -1,27 +1,32 @@
-"""What a task that is sent and waited for alone costs, counted in commands of its broker."""
+"""A task that is sent and waited for alone: what it costs, in commands of its broker, and that it is not lost."""
 
+import os
+import random
+import signal
 import time
 
 import pytest
 import redis
-from harness import Stage
+from harness import Census, Stage, measured, size
+
+from celery.exceptions import WorkerLostError
 
 #: Commands that a server gets for a task that is sent and waited for alone, those of scripts included.
 ALONE = {
-    # The claim and the settlement.
-    "evalsha": 2,
-    # With the claim: is there more, and the wish to be told of what comes.
-    "client|caching": 1, "exists": 2,
+    # The wait; its record, and the settlement.
+    "brpoplpush": 1, "evalsha": 2,
+    # Nobody is told of it, so nobody looks.
+    "client|caching": 0, "exists": 0,
     # Of who waits.
     "subscribe": 1, "mget": 1, "unsubscribe": 1,
-    "lpush": 1, "lrange": 1,
+    "lpush": 1, "lrange": 1, "ltrim": 1, "rpush": 1,
 }  # fmt: skip
 
 
 @pytest.mark.needs("redis")
 @pytest.mark.timeout(120)
-def test_a_lone_task_on_redis_is_one_claim_and_one_settlement(private_redis, tmp_path):
-    """Nothing looks twice: that there is no more is learned with the claim, and that there is news is told."""
+def test_a_lone_task_on_redis_is_one_wait_and_one_settlement(private_redis, tmp_path):
+    """Nothing is looked at: the server hands the message to the worker that waits for it."""
     server, rounds = private_redis().url, 100
     stage = Stage("redis", server, server, tmp_path)
     add = stage.app.signature("project.add", (1, 1))
@@ -38,7 +43,42 @@ def test_a_lone_task_on_redis_is_one_claim_and_one_settlement(private_redis, tmp
             stats = client.info("commandstats")
     finally:
         stage.close()
-    # Leases are looked at once a second; a message that comes between a claim and its look takes one more of both.
+    # Leases are looked at once a second; and workers at all their queues every five.
     spare = 3 * seconds + rounds / 20
     counted = {name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ALONE}
     assert all(counted[name] <= rounds * calls + spare for name, calls in ALONE.items()), counted
+
+
+@pytest.mark.needs("redis")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("stage", ["redis"], indirect=True)
+@pytest.mark.parametrize("task", ["nap", "nap_late"])
+def test_workers_are_killed_while_tasks_come_one_by_one(stage, task):
+    """Each is handed to a worker that waits for it, and workers die at any moment of that."""
+    census, chance = Census(stage), random.Random(stage.key())
+    stage.worker("-c", "1")
+    stage.worker("-c", "1")
+    results, kills = {}, size(6, 40)
+    for number in range(kills):
+        last = time.monotonic() + chance.uniform(0.3, 0.8)
+        while time.monotonic() < last:
+            key = stage.key()
+            census.keys.append(key)
+            results[key] = stage.send(task, key, chance.choice((0, 0.001, 0.01)))
+            time.sleep(chance.uniform(0, 0.01))
+        victim = stage.workers[number]
+        os.kill(victim.pid, signal.SIGSTOP if number % 3 == 2 else signal.SIGKILL)
+        stage.worker("-c", "1")
+        victim.kill()
+    failed = []
+    for key, result in results.items():
+        try:
+            result.get(timeout=40)
+        except WorkerLostError:
+            failed.append(key)
+    lost, twice = set(census.lost()), census.twice()
+    measured(stage, f"lone tasks, workers killed, {task}", sent=len(results), failed=len(failed), twice=len(twice))
+    # One that had begun, and was acknowledged, is told as lost; others run, and in a window of milliseconds again.
+    assert lost <= set(failed)
+    assert len(failed) <= (kills if task == "nap" else 0)
+    assert len(twice) <= kills

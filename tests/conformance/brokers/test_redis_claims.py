@@ -47,6 +47,8 @@ class Server:
 @pytest.fixture
 def server(private_redis):
     server = Server(private_redis().url)
+    # So nobody waits for messages on a connection of its own: `test_redis_waiting.py` is about that.
+    server.raw.call("ACL", "SETUSER", "default", "-client|unblock")
     yield server
     server.sender.close()
     server.raw.close()

@@ -15,7 +15,12 @@ Rules
     4. Any number of queues and steps wait so at once, a peer blocked in BRPOP is served as ever, and no message is in
        nobody's care at any moment.
     5. Where a server does not track for us (an ACL, a proxy), we claim every `_POLL` seconds instead.
-    6. Lists whose messages were large are claimed from otherwise: `celery.brokers.redis.moving`.
+    6. While messages come one by one, a worker waits for those of one list on another connection, and does not look at
+       it: `celery.brokers.redis.waiting`. A claim that gives more than one ends that, or one that comes so soon after
+       others that two have no record yet; some claims in a row that give one or none begin it again. The list
+       is the most urgent one of the queue that was consumed first: one that does not change, as each change is a look.
+       A claim may go out beside a wait, for one message less than is wanted.
+    7. Lists whose messages were large are claimed from otherwise: `celery.brokers.redis.moving`.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.moving import Mover
     from celery.brokers.redis.streaming import Stream
+    from celery.brokers.redis.waiting import Waiting
 
 #: Seconds between two claims where the server does not tell us about changes.
 _POLL = 0.05
@@ -42,6 +48,8 @@ _MOST_AT_ONCE = 1000
 #: Bytes of messages after which a claim takes no more: the server cuts off a client that subscribes to channels, as we
 #: do, when its replies pile up (by default at 32 MB).
 _BYTES_AT_ONCE = 1 << 20
+#: After so many claims that gave one message or none, messages come one by one.
+_ALONE = 32
 _TRACK = resp.pack(("CLIENT", "CACHING", "YES"))
 
 
@@ -74,6 +82,8 @@ class _Claim:
         #: The command; of no use where there are large messages.
         self.packed = b""
         self.looks = False
+        #: And not at the list that is waited for.
+        self.around = False
         #: Of the claim; with a look: of the claim, the wish to be told, the look.
         self.replies: list[Any] | None = None
         #: Instead of replies, where it takes more than one round trip.
@@ -127,6 +137,14 @@ class Claims:
         #: Of what whoever waits wants, so many come without a claim (`celery.brokers.redis.keeping`).
         self.reserved = 0
         self._look: tuple[bytes, bytes] = (b"", b"")
+        #: What is waited for (rule 6), and the look at all else.
+        self._awaited: _Lane | None = None
+        self._look_around: tuple[bytes, bytes] = (b"", b"")
+        #: Where that can be done.
+        self.waiting: Waiting | None = None
+        self._leaving = False
+        #: So many claims in a row gave one message at most.
+        self._alone = _ALONE
         #: What whoever waits wants; 0: nobody waits.
         self._wanted = 0
         self._news = False
@@ -164,6 +182,16 @@ class Claims:
         self.sources = {
             name: (queue, envelope.record_suffix(queue)) for queue in self._order for name in self._keys.lists(queue)
         }
+        if self._awaited is None or self._awaited.queue not in self._order:
+            if self.waiting is not None:
+                self.waiting.end()
+            self._awaited = None
+            if self._order:
+                queue = self._order[0]
+                self._awaited = _Lane(queue, self._keys.lists(queue)[0], envelope.record_suffix(queue))
+        if self._awaited is not None:
+            others = [name for name in lists if name != self._awaited.name]
+            self._look_around = (_TRACK, resp.pack(("EXISTS", *(others or lists))))
 
     # -- asking
 
@@ -171,8 +199,16 @@ class Claims:
         """Somebody waits for up to so many messages; 0: nobody does."""
         self._wanted = min(limit, _MOST_AT_ONCE)
         self._go()
-        if limit > self.reserved and self._order and self._claim is None:
+        if not limit:
+            if self.waiting is not None and self.waiting.open:
+                asyncio.get_running_loop().call_soon(self._unwanted)
+        elif limit > self.reserved and self._order and self._claim is None and not self._waits:
             self._next = self._made()
+
+    def _unwanted(self) -> None:
+        """Who waited may have come back at once."""
+        if self.waiting is not None and not self._wanted:
+            self.waiting.end()
 
     def tell(self) -> None:
         """There may be something to claim."""
@@ -184,26 +220,65 @@ class Claims:
         self._wanted = 0
         if self._timer is not None:
             self._timer.cancel()
+        if self.waiting is not None:
+            self.waiting.end()
 
     @property
     def under_way(self) -> bool:
-        """Whether a claim is not answered yet."""
+        """Whether a claim or a wait is not answered yet."""
+        if self.waiting is not None and self.waiting.busy:
+            return True
         return self._claim is not None and not self._claim.answered and self._stream.failure is None
 
     @property
     def empty(self) -> bool:
         """Whether all lists were empty when last seen, and no news has come since."""
+        if self._waits and not (self.waiting is not None and self.waiting.open):
+            return False
         return self._tracked and not self._news and self._claim is None and bool(self._order)
+
+    def spare(self, room: int) -> int:
+        """Of the room for so many messages, what neither was promised to others nor may be taken up by a wait."""
+        if self.waiting is not None and self.waiting.room:
+            room = min(room, self._wanted - self.waiting.room)
+        return room - self.reserved
+
+    def leaves(self) -> bool:
+        """Whether what is not consumed any more is still waited for. Then `arrived` is called when that is over."""
+        waiting = self.waiting
+        self._leaving = waiting is not None and waiting.busy and waiting.queue not in self._order
+        return self._leaving
+
+    def waited(self) -> None:
+        """A wait was answered, or another one may begin."""
+        waiting = self.waiting
+        assert waiting is not None
+        if waiting.crowded:
+            waiting.crowded = False
+            self._alone = 0
+        self._news = self._news or not self._waits  # then the look must be at all lists
+        if waiting.came or self._leaving or not self._wanted:
+            self._arrived()
+        self._go()
 
     def _remind(self) -> None:
         if self._stream.failure is not None:
             return
         self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN if self._tracked else _POLL, self._remind)
+        if self.waiting is not None:
+            self.waiting.forgive()
         self.tell()
 
     def _go(self) -> None:
-        wanted = self._wanted - self.reserved
-        if not (self._news and wanted > 0 and self._order) or self._claim is not None or self._stream.failure:
+        if not (self._wanted and self._order) or self._claim is not None or self._stream.failure:
+            return
+        if not self._news:
+            if self._limit > 0 and self._waits and self.waiting is not None and self._awaited is not None:
+                self.waiting.begin(*self._awaited)
+            return
+        if self._limit <= 0:
+            if self.waiting is not None:
+                self.waiting.end()
             return
         self._news = False
         claim = self._claim = self._made()
@@ -215,9 +290,19 @@ class Claims:
             claim.moving = asyncio.create_task(self._move(claim, claim.large))
             claim.moving.add_done_callback(self._moved)
 
+    @property
+    def _waits(self) -> bool:
+        """Whether one list is waited for, not looked at."""
+        return self._alone >= _ALONE and self.waiting is not None and self.waiting.refusal is None
+
+    @property
+    def _limit(self) -> int:
+        """How many may be claimed now."""
+        return self._wanted - self.reserved - (self.waiting.room if self.waiting is not None else 0)
+
     def _made(self) -> _Claim:
         """The next claim, ready to be sent."""
-        limit, made = self._wanted - self.reserved, self._next
+        limit, made = self._limit, self._next
         if made is not None and made.limit == limit and made.lanes is self._lanes:
             return made
         if self._lanes is None:
@@ -239,7 +324,9 @@ class Claims:
             claim.replies = replies
             self._arrived()
 
-        self._stream.ask((claim.packed, *self._look) if claim.looks else (claim.packed,), answered)
+        claim.around = self._waits
+        look = self._look_around if claim.around else self._look
+        self._stream.ask((claim.packed, *look) if claim.looks else (claim.packed,), answered)
 
     def _arguments(self, claim: _Claim, lanes: Sequence[_Lane]) -> tuple[Any, ...]:
         limits = (claim.limit, _BYTES_AT_ONCE, self._tag_prefix, claim.first)
@@ -267,17 +354,21 @@ class Claims:
     # -- what it gave
 
     def take_in(self) -> list[Claimed]:
-        """What the claim that was answered has given, if there is one.
+        """What the claim that was answered has given, if there is one, and what came by waiting.
 
         Raises:
             OperationalError: the server refused.
         """
         claim = self._claim
-        if claim is None or not claim.answered:
-            return []
-        found = self._found(claim)
-        if found is None:
-            return []
+        found = self._found(claim) if claim is not None and claim.answered else None
+        claimed = [] if claim is None or found is None else self._taken(claim, found)
+        if self.waiting is not None and (came := self.waiting.take()):
+            queue = self.waiting.queue
+            self._mover.learn(self._keys.lists(queue)[0], [came[1]])
+            claimed.append(Claimed(queue, *came))
+        return claimed
+
+    def _taken(self, claim: _Claim, found: list[Any]) -> list[Claimed]:
         claimed: list[Claimed] = []
         served: dict[str, None] = {}
         for at in range(0, len(found), 2):
@@ -287,8 +378,13 @@ class Claims:
             for text in found[at + 1]:
                 claimed.append(Claimed(queue, self._tag(claim.first + len(claimed)), text))
         self._full = len(claimed) == claim.limit
-        if not claim.looks and (claimed or self._tracked):
+        if (not claim.looks and (claimed or self._tracked)) or (claim.around and self._full):
             self._news = True
+        if len(claimed) > 1:
+            self._news = self._news or self._waits  # the look must be at all lists
+            self._alone = 0
+        elif claim.looks:
+            self._alone += 1
         self._turn(served)
         return claimed
 

@@ -9,6 +9,8 @@ Keys of our own, which no peer reads, begin with `celeriac.`:
     celeriac.exchanges        hash: name of an exchange -> its type, where that is not direct
     celeriac.claim.<id>       list: large messages that the worker has taken and not recorded, the latest at the left;
                               then the name of the list that they come from
+    celeriac.waiting.<id>     list: a message that came to the worker while it waited, until it is recorded; then what
+                              ends its record. A text, for a while, when others have taken over from the worker
     celeriac.started.<id>     hash: tag -> record, as in `unacked`, of what it has started (early acknowledgement)
 """
 
@@ -55,6 +57,10 @@ class Keys:
     def claim(self, worker: str) -> str:
         """The list of what a worker has taken and not yet recorded."""
         return f"{self.prefix}celeriac.claim.{worker}"
+
+    def waiting(self, worker: str) -> str:
+        """The list that what the worker waits for comes to."""
+        return f"{self.prefix}celeriac.waiting.{worker}"
 
     def started(self, worker: str) -> str:
         """The hash of what a worker has started and not finished."""

@@ -20,6 +20,7 @@ Rules
        (`abandon`, `adopt`): what it held goes back uncounted, what it had started is kept, to be settled there.
     6. Who takes no messages takes over from nobody: he would have nowhere to report a loss.
     7. A claim of large messages that was begun and not recorded (`celery.brokers.redis.moving`) goes back first.
+       What came to a waiting worker, unrecorded (`celery.brokers.redis.waiting`), counts as held: it may have begun.
     8. A lease that ended while no other was running proves nothing: perhaps the server was away, or its workers were at
        another one. The first who comes then gives those that have left something started a new one (`tick`).
 """
@@ -54,6 +55,8 @@ _TICK = 1.0
 #: A look that gets no answer for so long means that the connection is half open. Less than any lease has left when a
 #: look is due.
 _ANSWER = 5.0
+#: Seconds in which a command of a worker that is gone may still arrive.
+_LATE = 900
 #: Entries moved by one script, so that no single one holds the server up.
 _AT_ONCE = 200
 #: And bytes of them: see `celery.brokers.redis.receiver`.
@@ -150,7 +153,9 @@ class Leases:
         keys = self._keys
         while await self._held_back(self._worker, failed=False):
             pass
-        started = await self._stream.call("HLEN", keys.started(self._worker))
+        started, _ = await self._stream.pipeline(
+            (("HLEN", keys.started(self._worker)), ("DEL", keys.waiting(self._worker)))
+        )
         command = ("ZADD", keys.workers, 0, self._worker) if started else ("ZREM", keys.workers, self._worker)
         await self._stream.call(*command)
 
@@ -182,6 +187,7 @@ class Leases:
             load("inherit"),
             *(keys.workers, worker, keys.held(worker), keys.started(worker), heir),
             *(keys.unacked, keys.index, _AT_ONCE, _BYTES_AT_ONCE, int(leased), keys.claim(worker)),
+            *(keys.waiting(worker), _LATE),
         )
         return held, started
 

@@ -1,5 +1,5 @@
-"""The consuming half of the Redis broker. One connection carries everything; how it waits for messages, and why that is
-safe to cancel, is said in `celery.brokers.redis.claiming`.
+"""The consuming half of the Redis broker. One connection carries everything, another one waits where that can be done.
+How it waits for messages, and why that is safe to cancel, is said in `celery.brokers.redis.claiming`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import exceptions
 from celery.brokers import base
 from celery.brokers.base import Delivery, Verdict
-from celery.brokers.redis import address, dead, envelope, resp, routing, settling, streaming
+from celery.brokers.redis import address, dead, envelope, resp, routing, settling, streaming, waiting
 from celery.brokers.redis.claiming import Claims
 from celery.brokers.redis.keeping import Keeper
 from celery.brokers.redis.keys import Keys
@@ -99,11 +99,15 @@ class Receiver(base.Receiver):
                 strategy=self._strategy, tracked=tracked, arrived=self._woken.set,
             )  # fmt: skip
             self._keeper = Keeper(stream, self._keys, self._id, self._token)
+            if tracked:
+                self._claims.waiting = await waiting.connect(
+                    self._address, stream, self._keys, self._id, self._token, self._claims.waited
+                )
             self._leases = Leases(stream, self._keys, self._routes, self._id, self._timeout, self._inherited)
             await self._leases.tick()
             await self._leases.adopt(self._place)
         except BaseException:
-            stream.close()
+            self._disconnect(stream)
             raise
         self._duties = asyncio.create_task(self._leases.run(), name=f"leases of {self._id}")
 
@@ -127,7 +131,12 @@ class Receiver(base.Receiver):
             if self._leases is not None:
                 self._leases.abandon(self._place)
         finally:
-            stream.close()
+            self._disconnect(stream)
+
+    def _disconnect(self, stream: Stream) -> None:
+        stream.close()
+        if self._claims is not None and self._claims.waiting is not None:
+            self._claims.waiting.close()
 
     async def _part(self, stream: Stream) -> None:
         assert self._leases is not None
@@ -168,6 +177,9 @@ class Receiver(base.Receiver):
         assert self._claims is not None
         self._claims.remove(queue)
         self._leases.consume(bool(self._claims))
+        while self._claims.leaves():  # what comes until then is ours
+            self._woken.clear()
+            await self._woken.wait()
         await self._subscriptions.forget(known)
         if known.is_broadcast:
             await stream.pipeline(self._routes.unbind(known))
@@ -276,7 +288,7 @@ class Receiver(base.Receiver):
         claims, keeper = self._claims, self._keeper
         if not any(postings) or claims is None or keeper is None or not claims.empty or self._ready:
             return []
-        most = self._idle() - claims.reserved
+        most = claims.spare(self._idle())
         return keeper.keep(batch, postings, claims.sources, most) if most > 0 else []
 
     async def _settle_keeping(self, stream: Stream, plan: settling.Plan, kept: Sequence[Claimed]) -> Any:

@@ -65,6 +65,9 @@ class Stream(asyncio.Protocol):
         self._reader = resp.reader()
         self._waiting: deque[_Answer] = deque()
         self._transport: asyncio.Transport | None = None
+        #: Written with what is written next, and when that must be.
+        self._held: list[bytes] = []
+        self._flushing: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         #: Why it was lost; None while it works.
         self.failure: Exception | None = None
@@ -83,21 +86,51 @@ class Stream(asyncio.Protocol):
         self._write(packed, futures)
         return futures
 
-    def ask(self, commands: Sequence[Command], answered: Callable[[list[Any]], None]) -> None:
+    def ask(
+        self, commands: Sequence[Command], answered: Callable[[list[Any]], None], *, within: float = 0.0
+    ) -> None:
         """Write commands in one piece. `answered` is called with all replies, errors as values, by the callback that
         reads the last one: whoever waits is spared a turn of the loop. Never, when the connection is lost before.
+
+        Args:
+            commands: what to write.
+            answered: told the replies.
+            within: seconds for which it may wait for something else to be written, which goes behind it.
 
         Raises:
             OperationalError: the connection is lost.
         """
         question = _Question(len(commands), answered)
-        self._write([b"".join(map(resp.pack, commands))], [question] * len(commands))
+        packed = b"".join(map(resp.pack, commands))
+        if not within:
+            self._write([packed], [question] * len(commands))
+            return
+        if self.failure is not None:
+            raise self.failure
+        self._waiting.extend([question] * len(commands))
+        self._held.append(packed)
+        if self._flushing is None:
+            self._flushing = self._loop.call_later(within, self._flush)
+
+    @property
+    def asked(self) -> bool:
+        """Whether replies are missing."""
+        return bool(self._waiting)
+
+    def _flush(self) -> None:
+        if self._held and self.failure is None:
+            self._write([], ())
 
     def _write(self, packed: list[bytes], answers: Sequence[_Answer]) -> None:
         if self.failure is not None:
             raise self.failure
         assert self._transport is not None
         self._waiting.extend(answers)
+        if self._flushing is not None:
+            packed = self._held + packed
+            self._held = []
+            self._flushing.cancel()
+            self._flushing = None
         self._transport.writelines(packed)
 
     def write(self, *command: str | bytes | float) -> None:

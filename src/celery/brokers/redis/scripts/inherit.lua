@@ -1,7 +1,8 @@
 -- Look at what a dead worker left, and take over what it had started.
 -- ARGV: workers, id of the dead, its held set, its started hash, our started hash, unacked, index, how many,
---   bytes after which the rest is left for the next time, '1' to leave workers whose lease is running alone, its claim.
--- A claim that it has not recorded goes back as it was, the latest first.
+--   bytes after which the rest is left for the next time, '1' to leave workers whose lease is running alone, its claim,
+--   the list of what comes to it, seconds in which a command of it may still arrive.
+-- A claim that it has not recorded goes back as it was, the latest first. What came is recorded, and nothing can follow.
 -- Gives: [tag, record, ... of what it held, the latest first], [tag, record, ... of what it had started, now ours].
 -- When both are empty nothing is left of it, and its id is forgotten.
 local workers, id, held, started, ours = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -15,6 +16,18 @@ local claim = ARGV[11]
 local source = redis.call('LINDEX', claim, -1)
 for _ = 2, redis.call('LLEN', claim) do redis.call('RPUSH', source, redis.call('LPOP', claim)) end
 redis.call('DEL', claim)
+local list = ARGV[12]
+local came = redis.pcall('LRANGE', list, 0, -1)
+if not came.err and #came > 0 then
+  local time = redis.call('TIME')
+  for i = 1, #came - 1 do
+    local tag = string.format('%s.came%09d', id, #came - i)
+    redis.call('HSET', unacked, tag, '[' .. came[i] .. came[#came])
+    redis.call('ZADD', index, string.format('%d.%06d', time[1], time[2]), tag)
+    redis.call('SADD', held, tag)
+  end
+  redis.call('SET', list, '', 'EX', ARGV[13])
+end
 local entries = {}
 for _, tag in ipairs(redis.call('SMEMBERS', held)) do
   local score = redis.call('ZSCORE', index, tag)
