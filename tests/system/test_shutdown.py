@@ -20,6 +20,8 @@ class TestWarm:
             stage.ledger.wait("start", key)
         stage.send_all("record", [(key,) for key in waiting])
         worker.tell(signal.SIGTERM)
+        # Until it has heard that, it has not stopped: the ten may not have been taken yet, and would run.
+        worker.wait_said("Warm shutdown")
         wait_until(lambda: stage.waiting() == 10, stage.waiting)
         for key in running:
             stage.open_gate(key)
