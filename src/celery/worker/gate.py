@@ -271,7 +271,7 @@ class Gate:
         turn = request.keeper if request is not None else None
         if turn is None:
             return self.consumer.pool.withdraw(number)
-        if turn.settled or turn.stage is Stage.CALLED:
+        if turn.settled:
             return False  # nobody else would run it
         if turn.stage in (Stage.WAITING, Stage.HELD):
             assert request is not None

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import queue
+import signal
 import threading
 import time
 import uuid
@@ -12,7 +13,7 @@ import pytest
 from celery import chord, group
 from celery.contrib.testing.app import TestApp
 from celery.contrib.testing.worker import start_worker
-from celery.exceptions import SoftTimeLimitExceeded, TaskError, TaskRevokedError
+from celery.exceptions import SoftTimeLimitExceeded, TaskError, TaskRevokedError, WorkerLostError
 from celery.worker.request import Request
 
 #: No test waits longer for what must come at once, in seconds.
@@ -257,6 +258,70 @@ def test_what_is_acknowledged_first_runs_all_the_same_even_in_a_worker_that_stop
     assert lasting.waiting() == 0
 
 
+def test_what_is_acknowledged_stays_in_a_pool_whose_worker_stops(lasting, tmp_path):
+    def run(self, pool, **kwargs):
+        self.acknowledge()
+        lasting.told.put(self)
+        gate.wait(SOON)
+        super(type(self), self).execute_using_pool(pool)
+        lasting.told.put("handed over")
+
+    gate, go = threading.Event(), tmp_path / "go"
+
+    @lasting.task(run)
+    def work():
+        return 1
+
+    @lasting.app.task(shared=False)
+    def block():
+        (tmp_path / "blocks").touch()
+        while not go.exists():
+            time.sleep(0.005)
+
+    with lasting.worker(pool="prefork") as worker:
+        sent = work.delay()
+        lasting.next()
+        block.delay()
+        wait_until((tmp_path / "blocks").exists)
+        gate.set()
+        assert lasting.next() == "handed over"
+        worker.stop()
+        wait_until(lambda: worker.consumer._paused)
+        go.touch()
+    assert sent.get(timeout=SOON) == 1
+
+
+def test_what_was_acknowledged_first_fails_when_its_process_dies(lasting):
+    def run(self, pool, **kwargs):
+        self.acknowledge()
+        super(type(self), self).execute_using_pool(pool)
+
+    @lasting.task(run, acks_late=True, reject_on_worker_lost=True)
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with lasting.worker(pool="prefork"):
+        with pytest.raises(WorkerLostError):
+            die.delay().get(timeout=SOON)
+
+
+def test_many_are_held_beside_each_other(stage):
+    def run(self, pool, **kwargs):
+        stage.told.put(self)
+
+    @stage.task(run)
+    def work():
+        pass
+
+    with stage.worker():
+        sent = [work.delay() for _ in range(50)]
+        held = [stage.next() for _ in sent]
+        assert {request.id for request in held} == {result.id for result in sent}
+        for request in held[:25]:
+            request.acknowledge()
+    wait_until(lambda: stage.waiting() == 25)
+
+
 def test_a_worker_that_stops_waits_for_it_and_gives_back_what_has_not_begun(stage):
     def run(self, pool, **kwargs):
         stage.told.put(self.id)
@@ -400,7 +465,7 @@ def test_what_expires_while_it_waits_for_its_turn_ends_as_revoked(stage):
             work.apply_async(expires=0.5).get(timeout=SOON)
 
 
-def test_what_is_held_can_be_revoked_from_afar(stage):
+def test_what_is_held_can_be_revoked_from_afar_and_not_run_after_that(stage, caplog):
     def run(self, pool, **kwargs):
         stage.told.put((self, pool))
 
@@ -414,6 +479,9 @@ def test_what_is_held_can_be_revoked_from_afar(stage):
         request.terminate(pool)
         with pytest.raises(TaskRevokedError):
             sent.get(timeout=SOON)
+        handed = Request.execute_using_pool(request, pool)
+        wait_until(lambda: "it is not run here" in caplog.text)
+        assert not handed.accepted()
 
 
 @pytest.mark.parametrize("late", [False, True])
