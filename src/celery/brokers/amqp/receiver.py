@@ -23,8 +23,9 @@ rejected then.
 
 Why there are no transactions. AMQP's would make a copy and its acknowledgement one step for a worker that dies. But
 RabbitMQ (3.10) acknowledges at the commit whatever becomes of the publishes: what a full queue refuses, or no queue
-takes, is then nowhere but in the worker's memory. And during an alarm a publish silences the connection that it comes
-on, with its acknowledgements. So the copies that are in two places when a worker dies are few: `_COPIES_AT_ONCE`.
+takes, is then nowhere but in the worker's memory; and commit-ok was seen for messages that a full step of the ladder
+had not taken. During an alarm, a publish silences the connection that it comes on, with its acknowledgements. So the
+copies that are in two places when a worker dies are few: `_COPIES_AT_ONCE`.
 """
 
 from __future__ import annotations
