@@ -127,7 +127,10 @@ class Receiver(base.Receiver):
             async with asyncio.timeout(_FAREWELL):
                 await self._part(stream)
         except (exceptions.OperationalError, exceptions.ImproperlyConfigured, TimeoutError) as error:
-            logger.info("What %s holds could not be returned now (%s); it will be when its lease ends", self._id, error)
+            # One that never opened has taken nothing: its caller says why it did not.
+            level = logging.DEBUG if self._duties is None else logging.INFO
+            text = "What %s holds could not be returned now (%s); it will be when its lease ends"
+            logger.log(level, text, self._id, error)
             if self._leases is not None:
                 self._leases.abandon(self._place)
         finally:
