@@ -31,8 +31,8 @@ INSTRUCTIONS = {
     "encode for Redis": 100,
     "encode for RabbitMQ": 222,
     "read a message": 263,
-    "delay()": 2000,
-    "a call of send_many()": 1076,
+    "delay()": 1900,
+    "a call of send_many()": 1006,
 }
 #: The same of an attempt in a child, from the message as Redis has it to the Outcome, by whether its result is wanted.
 ATTEMPT = {"no result": 500, "a result": 725}

@@ -362,6 +362,11 @@ class AMQP:
         Raises:
             QueueNotFound, EncodeError, TypeError, ValueError: the call cannot become a message.
         """
+        app, plan = self.app, self._plans.get(name)
+        if plan is not None and plan.options == options and not plan.routed and self._is_current(plan):
+            # Nothing of its own, as most calls: there is nothing to sort.
+            mandatory = bool(options.get("mandatory"))
+            return Series(plan.template, plan.address, app.thread_oid, app.origin_name(), mandatory, False)
         named = options.get("stamped_headers")
         stamps = {stamp: options.get(stamp) for stamp in named} if named else {}
         own, fixed = {}, {}
@@ -371,13 +376,11 @@ class AMQP:
                     own[option] = value
             elif option not in _SENDING_OPTIONS and option not in stamps:
                 fixed[option] = value
-        plan = self._plans.get(name)
         if plan is None or plan.options != fixed or not self._is_current(plan):
             plan = self._plan(name, args, kwargs, options, fixed, task_type)
         if plan.routed:
             options.update(plan.routed)
             own = {**{key: value for key, value in plan.routed.items() if key in _OWN_OPTIONS}, **own}
-        app = self.app
         template, timed = plan.template, False
         if stamps:
             own["stamps"] = stamps
@@ -433,7 +436,8 @@ class AMQP:
         return plan
 
     def _is_current(self, plan: _Plan) -> bool:
-        return plan.settings is self.app.conf.mark and plan.queues is self.queues.mark
+        queues = self._queues
+        return queues is not None and plan.queues is queues.mark and plan.settings is self.app.conf.mark
 
     def send(self, name: str, message: Publish, body: Any, options: Mapping[str, Any]) -> None:  # noqa: ARG002 - receivers of the signals see the body as it was sent
         """Publish, with the signals around it (SIG-004, SIG-005).
@@ -449,9 +453,9 @@ class AMQP:
         """
         message, policy = self._before_send(name, message, options)
         if not self._send_otherwise(name, message, options, policy):
-            publisher = self.app.publisher
-            if options.get("declare"):
-                declare = queues_of(options["declare"])
+            publisher, declare = self.app.publisher, options.get("declare")
+            if declare:
+                declare = queues_of(declare)
                 publisher.run(lambda sender: sender.declare(declare), policy)
             publisher.publish([message], confirm=self.confirms, timeout=options.get("timeout"), policy=policy)
             self.sent(name, message)

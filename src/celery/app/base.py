@@ -473,10 +473,10 @@ class Celery:
         return self._bound_result_class("GroupResult")
 
     def _bound_result_class(self, name: str) -> Any:
-        key = "result:" + name
-        if key not in self._parts:
-            self._parts[key] = self.subclass_with_self(f"celery.result:{name}", name=name, keep_reduce=True)
-        return self._parts[key]
+        found = self._parts.get(name)
+        if found is None:
+            found = self._parts[name] = self.subclass_with_self(f"celery.result:{name}", name=name, keep_reduce=True)
+        return found
 
     def result_from_tuple(self, value: Any) -> Any:
         """A result, or group of results, from its tuple (wire.md 4.3)."""

@@ -246,14 +246,14 @@ class Batch(Outbox):
 
 
 def _alike(entries: list[_Message]) -> Iterator[list[_Message]]:
-    start = 0
+    start, policy, timeout = 0, None, None
     for end, entry in enumerate(entries):
-        first = entries[start]
-        # Those of a run have the same one: comparing two takes ten times as long.
-        other = entry.policy is not first.policy and entry.policy != first.policy
-        if other or entry.timeout != first.timeout or end - start >= BATCH:
+        # Those of a run have the same policy: comparing two takes ten times as long.
+        if entry.timeout == timeout and (entry.policy is policy or entry.policy == policy) and end - start < BATCH:
+            continue
+        if end:
             yield entries[start:end]
-            start = end
+        start, policy, timeout = end, entry.policy, entry.timeout
     if entries:
         yield entries[start:]
 
@@ -431,8 +431,8 @@ class _Tally:
         self._first_task = ""
 
     def add(self, items: list[Sent]) -> None:
+        self.results += [item.result for item in items]
         for item in items:
-            self.results.append(item.result)
             if item.error is not None:
                 if not self.errors:
                     self._first_task = item.task

@@ -96,8 +96,20 @@ class Publisher:
 
     def run(self, operation: Callable[[Sender], T], policy: dict[str, Any] | None = None) -> T:
         """Do something with a sender, retrying by `policy` (None: no retries)."""
-        error: Exception | None = None
-        for pause in pauses(policy, len(self._pools)):
+        pool = self._pool
+        try:
+            with pool.lend() as sender:
+                return operation(sender)
+        except exceptions.OperationalError as exc:
+            error = exc
+        return self._again(operation, policy, pool, error)
+
+    def _again(
+        self, operation: Callable[[Sender], T], policy: dict[str, Any] | None, pool: SenderPool, error: Exception
+    ) -> T:
+        """What `run` does after its first attempt failed with this pool."""
+        self._fail_over(pool)
+        for pause in itertools.islice(pauses(policy, len(self._pools)), 1, None):
             if pause:
                 time.sleep(pause)
             pool = self._pool

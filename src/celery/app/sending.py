@@ -37,7 +37,7 @@ class Calls:
         options: of `Celery.send_task`, without the id; changed in place.
     """
 
-    __slots__ = ("_children", "_expect", "_ignored", "_producer", "_result_cls", "_series")
+    __slots__ = ("_children", "_expect", "_producer", "_result_cls", "_series")
 
     def __init__(self, app: Celery, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> None:
         task_type = options.pop("task_type", None)
@@ -60,10 +60,11 @@ class Calls:
             _inherit(app, frame.request, options)
             if options.get("add_to_parent", True) and frame.task.trail:
                 self._children = frame.request.children
-        self._series = app.amqp.series(name, args, kwargs, options, task_type)
-        self._ignored = bool(options.get("ignore_result"))
-        self._expect = None if self._ignored else app.backend.on_task_call
         self._producer = options.get("producer")
+        if self._producer is None:
+            options.pop("producer", None)  # said of each call by `Task.apply_async`: a word less to look at
+        self._series = app.amqp.series(name, args, kwargs, options, task_type)
+        self._expect = None if options.get("ignore_result") else app.backend.on_task_call
 
     def make(
         self, task_id: str, args: Any, kwargs: Any, group_index: int | None = None

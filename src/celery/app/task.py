@@ -317,7 +317,7 @@ class Task(Generic[P, R]):
             OperationalError: the broker cannot be reached.
         """
         app = self._get_app()
-        args, kwargs, options = self._prepare_call(args, kwargs, shadow, options)
+        args, kwargs, options = self._prepare_call(app, args, kwargs, shadow, options)
         if app.conf.task_always_eager:
             apply_as_if_sent = app._load("celery.app.apply:apply_as_if_sent")
             return apply_as_if_sent(self, args, kwargs, task_id, link, link_error, options)  # type: ignore[no-any-return]  # loaded by its path
@@ -379,7 +379,7 @@ class Task(Generic[P, R]):
     ) -> AsyncResult[R]:
         """`apply_async` for coroutines: the loop is not blocked, and what many send at once leaves in one batch."""
         app = self._get_app()
-        args, kwargs, options = self._prepare_call(args, kwargs, shadow, options)
+        args, kwargs, options = self._prepare_call(app, args, kwargs, shadow, options)
         if app.conf.task_always_eager:
             import asyncio
 
@@ -398,18 +398,17 @@ class Task(Generic[P, R]):
         )
 
     def _prepare_call(
-        self, args: Any, kwargs: Any, shadow: str | None, options: dict[str, Any]
+        self, app: Celery, args: Any, kwargs: Any, shadow: str | None, options: dict[str, Any]
     ) -> tuple[Any, Any, dict[str, Any]]:
         """Check the arguments and fill in the options that the task itself has."""
         args = args if args is not None else ()
-        if self._should_check():
-            self._checker()(*args, **(kwargs or {}))
+        if app.strict_typing if self.typing is None else self.typing:
+            (self._check_arguments or self._checker())(*args, **(kwargs or {}))
         options = self._fill_options(options)
         shadow = shadow or self.shadow_name(args, kwargs, options)
         if shadow:
             options["shadow"] = shadow
-        serializer = options.get("serializer") or self._get_app().conf.task_serializer
-        if self._dump_call is not None and serializer != "pickle":
+        if self._dump_call is not None and (options.get("serializer") or app.conf.task_serializer) != "pickle":
             args, kwargs = self._dump_call(args, kwargs or {})
         return args, kwargs, options
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.resp import Command
     from celery.brokers.topology import Queue
+    from celery.wire.envelope import Envelope
+    from celery.wire.forms import Form
 
 #: Life of a list of replies that nobody reads, in ms (wire.md 6.11): what 5.7's control queues have.
 REPLY_LIFE = 300_000
@@ -58,6 +60,8 @@ class Routes:
         self._keys = keys
         self._fallback = fallback
         self._kinds: dict[str, str] = {}
+        #: Form, routing key and queue of the latest message to the default exchange; its list and the life of that.
+        self._latest: tuple[Form | None, str, Queue | None, str, int | None] = None, "", None, "", None
 
     def learn(self, queue: Queue) -> None:
         """Remember the types of a queue's exchanges."""
@@ -99,10 +103,17 @@ class Routes:
             publish: the message and its address.
             members: the binding sets of the exchanges for which `needs_bindings`.
         """
-        message, exchange, key = publish.envelope, publish.exchange, publish.routing_key
+        message: Envelope | forms.Filled = publish.envelope
+        exchange, key = publish.exchange, publish.routing_key
         if not exchange:
-            lane = self._keys.lane(key, self._keys.step(forms.shared_properties(message).get("priority")))
-            return Posting([(lane, envelope.encode(message, exchange, key))], [], self._life(publish))
+            form, queue = message.form if type(message) is forms.Filled else None, publish.queue
+            known, its_key, its_queue, lane, life = self._latest
+            # What is of one form has one priority.
+            if form is None or form is not known or queue is not its_queue or key != its_key:
+                lane = self._keys.lane(key, self._keys.step(forms.shared_properties(message).get("priority")))
+                life = self._life(publish)
+                self._latest = form, key, queue, lane, life
+            return Posting([(lane, envelope.encode(message, exchange, key))], [], life)
         if self.kind(exchange) == "fanout":
             return Posting([], [(self._keys.channel(exchange, key), envelope.encode(message, exchange, key))])
         names = self.recipients(exchange, key, members.get(exchange, ()), message.headers)

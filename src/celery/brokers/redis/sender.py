@@ -10,6 +10,7 @@ from celery.brokers.redis import address, dead, envelope, routing
 from celery.brokers.redis.blocking import Connection
 from celery.brokers.redis.inbox import Inbox
 from celery.brokers.redis.keys import Keys
+from celery.brokers.redis.resp import pack_texts
 from celery.brokers.redis.scripts import load
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 CAPABILITIES = base.Capabilities(name="redis", started_records=True, transactional=True)
 
 #: Values of one LPUSH, so that no single command holds the server up.
-_PUSH_AT_ONCE = 512
+_PUSH_AT_ONCE = 510
+#: From so many on they are packed here.
+_MANY = 32
 #: Dead letters that are read at once to be sent again.
 _LETTERS_AT_ONCE = 100
 
@@ -155,22 +158,31 @@ class Sender(base.Sender):
 
 def pushes(postings: Iterable[routing.Posting]) -> list[Command]:
     """Postings as commands, in order; neighbours in one list share an LPUSH."""
-    commands: list[list[str | bytes | int]] = []
-    # The list that the last command pushes to.
-    last: str | None = None
+    commands: list[Command] = []
+    # The list that is pushed to, and what is not among the commands yet.
+    last = ""
+    texts: list[bytes] = []
     for posting in postings:
         for name, text in posting.pushes:
-            if name == last and len(commands[-1]) < _PUSH_AT_ONCE:
-                commands[-1].append(text)
-            else:
-                commands.append(["LPUSH", name, text])
-                last = name
+            if texts and (name != last or len(texts) >= _PUSH_AT_ONCE):
+                commands.append(_push(last, texts))
+                texts = []
+            texts.append(text)
+            last = name
         if posting.channels or posting.life is not None:
-            last = None
-            commands += [["PUBLISH", channel, text] for channel, text in posting.channels]
+            if texts:
+                commands.append(_push(last, texts))
+                texts = []
+            commands += [("PUBLISH", channel, text) for channel, text in posting.channels]
             if posting.life is not None:
-                commands += [["PEXPIRE", name, posting.life] for name, _ in posting.pushes]
-    return list(map(tuple, commands))
+                commands += [("PEXPIRE", name, posting.life) for name, _ in posting.pushes]
+    if texts:
+        commands.append(_push(last, texts))
+    return commands
+
+
+def _push(name: str, texts: list[bytes]) -> Command:
+    return ("LPUSH", name, *texts) if len(texts) < _MANY else pack_texts(("LPUSH", name), texts)
 
 
 def _remaining(deadline: float | None) -> float | None:
