@@ -46,6 +46,18 @@ class Facts(Label, gc=False):
     children: ClassVar[tuple[()]] = ()
 
 
+def label_in(headers: Headers) -> Label | None:
+    """The label of headers as they came, in a third of the time that completing them takes. None: they name a time,
+    or only `celery.wire.protocol` can tell what they are, or what is wrong with them. Where there is one, reading them
+    there raises nothing.
+    """
+    try:
+        label = msgspec.convert(headers, Label)
+    except msgspec.ValidationError:
+        return None
+    return label if label.task and label.id and label.eta is None and label.expires is None else None
+
+
 def label_of(headers: Headers) -> Label:
     """The label of complete headers, as `celery.wire.protocol` reads them."""
     return Label(headers["task"], headers["id"], headers["eta"], headers["expires"], tuple(headers["timelimit"]))

@@ -33,7 +33,7 @@ from celery.app.task import Task
 from celery.concurrency.base import Handling
 from celery.exceptions import InvalidTaskError, NotRegistered, TaskRevokedError, WorkerLostError
 from celery.wire.envelope import Envelope
-from celery.wire.label import Label, label_of
+from celery.wire.label import Label, label_in, label_of
 from celery.wire.protocol import UnknownMessageError, header_time, read_headers, read_task
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Strategy:
         envelope = delivery.envelope
         if envelope.content_type not in self.accept:
             return _refusal(envelope.headers, f"content type {envelope.content_type!r} is not in accept_content")
-        label, source = delivery.label, cast("Source", envelope)
+        label, source = delivery.label or label_in(envelope.headers), cast("Source", envelope)
         if label is None:
             source = headers = read_headers(envelope) or read_task(envelope, self.accept).headers
             label = label_of(headers)

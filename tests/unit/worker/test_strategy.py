@@ -148,3 +148,4 @@ def test_no_message_makes_it_fail(headers, content_type):
         envelope = Envelope({"task": "plain", "id": "1", **headers}, b"junk", content_type=content_type)
         decision = make(app).decide(Delivery(envelope, 1, "q", "", "q"), NOW)
         assert decision.action in Action
+        assert decision.headers is not None
