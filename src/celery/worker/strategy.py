@@ -199,7 +199,12 @@ def _refusal(source: Source, reason: str, error: Exception | None = None) -> Dec
 
 def headers_of(source: Source) -> Mapping[str, Any]:
     """Headers as they were given, or those of a message, complete."""
-    return source if isinstance(source, Mapping) else read_headers(source) or source.headers
+    if isinstance(source, Mapping):
+        return source
+    try:
+        return read_headers(source) or source.headers
+    except InvalidTaskError:  # a time that is none, which what was decided did not depend on
+        return source.headers
 
 
 def _moment(source: Source, name: str) -> float:

@@ -92,6 +92,16 @@ async def test_prefetch_bounds_what_is_in_our_hands_and_can_grow(rabbitmq_url, s
         assert ids(held) == ["a", "b", "c"]
 
 
+async def test_what_is_acknowledged_behind_a_running_task_does_not_wait_for_its_end(rabbitmq_url, sender, queue):
+    """Though a few acknowledgements wait for a moment, to share a frame with what is in front of them."""
+    send(sender, queue, *(str(number) for number in range(65)))
+    async with receiver_of(rabbitmq_url, queue, prefetch=64) as receiver:
+        held = await take(receiver, 64)
+        await settle(receiver, held[1:3])
+        assert len(await settle(receiver, held[1:3])) == 2
+        assert ids(await take(receiver, 1)) == ["64"]
+
+
 def test_a_receiver_runs_on_uvloop_too(rabbitmq_url, sender, queue):
     send(sender, queue, "a")
 

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from celery import Celery
 from celery.brokers.base import Delivery
+from celery.brokers.redis.envelope import encode
 from celery.exceptions import NotRegistered, TaskRevokedError, WorkerLostError
 from celery.wire.envelope import Envelope
+from celery.wire.sealed import read_label
 from celery.worker.strategy import Action, Strategy
 
 NOW = 1_700_000_000.0
@@ -149,3 +151,11 @@ def test_no_message_makes_it_fail(headers, content_type):
         decision = make(app).decide(Delivery(envelope, 1, "q", "", "q"), NOW)
         assert decision.action in Action
         assert decision.headers is not None
+
+
+def test_what_is_refused_unopened_shows_its_headers_though_one_is_damaged(app):
+    text = encode(Envelope({"task": "unknown", "id": "1", "eta": "never"}, b"[[], {}, {}]"), "", "q")
+    labelled = read_label(text)
+    delivery = Delivery(labelled.envelope, 1, "q", "", "q", label=labelled.label, text=text)
+    decision = make(app).decide(delivery, NOW)
+    assert (decision.action, decision.headers["id"]) == (Action.REFUSE, "1")

@@ -362,7 +362,7 @@ class Consumer:
 
     def _drop(self, delivery: Delivery, decision: Decision) -> None:
         headers = decision.headers
-        logger.info("Discarding revoked task: %s[%s]", headers["shadow"] or headers["task"], headers["id"])
+        logger.info("Discarding revoked task: %s[%s]", headers.get("shadow") or headers["task"], headers["id"])
         context = self._context(delivery, headers)
         results = self._records(decision, context, states.REVOKED)
         self._give_up(delivery, Verdict.ACK, decision, states.REVOKED, results)
