@@ -93,7 +93,6 @@ async def test_prefetch_bounds_what_is_in_our_hands_and_can_grow(rabbitmq_url, s
 
 
 async def test_what_is_acknowledged_behind_a_running_task_does_not_wait_for_its_end(rabbitmq_url, sender, queue):
-    """Though a few acknowledgements wait for a moment, to share a frame with what is in front of them."""
     send(sender, queue, *(str(number) for number in range(65)))
     async with receiver_of(rabbitmq_url, queue, prefetch=64) as receiver:
         held = await take(receiver, 64)

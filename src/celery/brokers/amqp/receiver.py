@@ -6,7 +6,7 @@ connection or one of the lasting channels fails, or the server ends a consumer, 
 what was in our hands is back in its queues then, and the worker opens anew.
 
 What becomes of a verdict
-    ACK      acknowledged, many with one frame, for which some wait up to 10 ms (`acks`)
+    ACK      acknowledged, many with one frame (`acks`)
     START    acknowledged at once: RabbitMQ keeps nothing of a task that runs with early acknowledgement
     RETURN   rejected with requeue: back to its place, marked redelivered
     LOST     sent again with one loss more, confirmed, then acknowledged
@@ -25,7 +25,7 @@ Why there are no transactions. AMQP's would make a copy and its acknowledgement 
 RabbitMQ (3.10) acknowledges at the commit whatever becomes of the publishes: what a full queue refuses, or no queue
 takes, is then nowhere but in the worker's memory; and commit-ok was seen for messages that a full step of the ladder
 had not taken. During an alarm, a publish silences the connection that it comes on, with its acknowledgements. So the
-copies that are in two places when a worker dies are few: `_COPIES_AT_ONCE`.
+copies that are in two places when a worker dies are few: `_COPIES_AT_ONCE`, `_COUNTED_AT_ONCE`.
 """
 
 from __future__ import annotations
@@ -63,9 +63,8 @@ logger = logging.getLogger(__name__)
 _LATELY = 4096, 5.0
 #: Messages that are sent again before the first of them is acknowledged: what a worker killed just then has doubled.
 _COPIES_AT_ONCE = 8
-#: Acknowledgements that may wait for their neighbours (`acks`), where the prefetch count is at least so much, and of
-#: which they may be a quarter; and seconds between two looks at those that wait, each of which sees two at most.
-_MOST_KEPT, _KEEPS, _LOOK = 256, 64, 0.005
+#: The same of those that are counted: they come when a worker has just died, and where one dies the next soon may.
+_COUNTED_AT_ONCE = 2
 #: Deliveries that may be in our hands before `prefetch` says otherwise.
 _FIRST_PREFETCH = 1000
 
@@ -112,8 +111,6 @@ class Receiver(base.Receiver):
         self._arrived: deque[base.Delivery] = deque()
         self._awake = asyncio.Event()
         self._unsettled = Unsettled()
-        #: Set while an acknowledgement waits for those of its neighbours.
-        self._looking: asyncio.TimerHandle | None = None
         self._started: set[int] = set()
         #: What was acknowledged of late, and when.
         self._lately: deque[tuple[float, Any, int]] = deque(maxlen=_LATELY[0])
@@ -224,11 +221,7 @@ class Receiver(base.Receiver):
         for handle in self._held:
             handle.cancel()
         self._held.clear()
-        if self._looking is not None:
-            self._looking.cancel()
         if self._stream is not None:
-            if not self._stream.lost and not self._broken:
-                self._put(self._stream, self._unsettled.rest())
             await self._stream.close()
         await self._publisher.close()
         self._awake.set()
@@ -382,8 +375,7 @@ class Receiver(base.Receiver):
                 self._started.discard(receipt.tag)
             elif receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
                 refused.append(settlement.delivery)
-        count = self._prefetch or _MOST_KEPT
-        self._acknowledge(stream, done, min(count // 4, _MOST_KEPT) if count >= _KEEPS else 0)
+        self._acknowledge(stream, done)
         if back:
             await self._send_back(back)
 
@@ -391,22 +383,10 @@ class Receiver(base.Receiver):
         headers = delivery.envelope.headers
         self._lately.append((time.monotonic(), headers.get("id"), headers.get("retries") or 0))
 
-    def _acknowledge(self, stream: Stream, tags: Sequence[int], keep: int = 0) -> None:
-        self._put(stream, self._unsettled.acknowledge(tags, keep))
-        stream.write()
-        if self._unsettled.keeps and self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(_LOOK, self._look, stream)
-
-    def _look(self, stream: Stream) -> None:
-        """Acknowledge what waits for its neighbours for too long."""
-        self._looking = None
-        if not stream.lost and not self._broken:
-            self._put(stream, self._unsettled.overdue())
-            self._acknowledge(stream, (), _MOST_KEPT)
-
-    def _put(self, stream: Stream, acknowledgements: Sequence[tuple[int, bool]]) -> None:
-        for tag, multiple in acknowledgements:
+    def _acknowledge(self, stream: Stream, tags: Sequence[int]) -> None:
+        for tag, multiple in self._unsettled.acknowledge(tags):
             stream.connection.ack(self._channel, tag, multiple=multiple)
+        stream.write()
 
     def _claim(
         self, tag: int, settlement: base.Settlement, done: list[int], back: list[tuple[base.Settlement, Outgoing]]
@@ -424,7 +404,7 @@ class Receiver(base.Receiver):
                 self._remember(settlement.delivery)
             case Verdict.START:
                 self._started.add(tag)
-                self._put(self._living(), self._unsettled.acknowledge([tag]))
+                done.append(tag)
                 self._remember(settlement.delivery)
             case Verdict.RETURN:
                 self._reject(self._living(), tag, requeue=True)
@@ -459,8 +439,11 @@ class Receiver(base.Receiver):
         early: list[base.Delivery] = []
         self._early = early
         try:
-            for at in range(0, len(back), _COPIES_AT_ONCE):
-                await self._copy(back[at : at + _COPIES_AT_ONCE])
+            counted = [each for each in back if each[0].verdict is Verdict.COUNT]
+            others = [each for each in back if each[0].verdict is not Verdict.COUNT]
+            for some, at_once in ((others, _COPIES_AT_ONCE), (counted, _COUNTED_AT_ONCE)):
+                for at in range(0, len(some), at_once):
+                    await self._copy(some[at : at + at_once])
         finally:
             self._early = None
             for delivery in early:
