@@ -364,9 +364,9 @@ class Tracer:
 
     def _count(self, attempt: Attempt, value: Any) -> None:
         """The chord of whose header this is a member counts it."""
-        request = attempt.request
-        if request.group and not self.eager:
-            place = following.Place(request.group, request.id, request.group_index)
+        facts = attempt.facts
+        if facts.group and not self.eager:
+            place = following.Place(facts.group, facts.id, facts.group_index)
             part = following.part_of(attempt.plan.task.backend, place, attempt.outcome.state, value)
             attempt.outcome.parts += (part,)
 

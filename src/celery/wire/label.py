@@ -37,6 +37,7 @@ class Facts(Label, gc=False):
     task: str = ""
     id: str = ""
     group: Any = None
+    group_index: Any = None
     parent_id: Any = None
     ignore_result: Any = None
     compression: Any = None
