@@ -336,6 +336,30 @@ def test_a_refused_login_is_a_matter_of_configuration(rabbitmq_url, change, word
     asyncio.run(scenario())
 
 
+# -- the largest message -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # as below
+def test_a_message_that_the_server_finds_too_large_is_an_error_that_says_so_and_the_sender_goes_on(private_rabbitmq):
+    server = private_rabbitmq(max_message_size="5000")
+    queue = Queue("tasks")
+
+    def of_size(size):
+        return Publish(Envelope({"task": "w.add", "id": "x"}, b"x" * size), "", queue.name)
+
+    with contextlib.closing(Sender(server.url, {})) as sender:
+        sender.declare([queue])
+        with pytest.raises(exceptions.EncodeError, match="5001 .* max size 5000"):
+            sender.publish([of_size(5001)], confirm=True)
+        for _ in range(2):
+            with pytest.raises(exceptions.EncodeError, match=r"'tasks'.* 6000 bytes, .* 5000 .*max_message_size"):
+                sender.publish([of_size(1), of_size(6000)], confirm=True)
+        assert sender.length(queue.name) == 0
+        sender.publish([of_size(5000)], confirm=True)
+        assert sender.length(queue.name) == 1
+
+
 # -- restarts ----------------------------------------------------------------------------------------------------------
 
 

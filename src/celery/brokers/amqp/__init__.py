@@ -1,8 +1,8 @@
 """The RabbitMQ broker: our own AMQP 0-9-1, shared with Celery 5.7 peers (wire.md section 2).
 
 fields, methods, frames     the encoding: values and tables, the method table, frames and contents (no I/O)
-shapes                      headers that look alike, read without parsing each (no I/O)
-events, errors, connection  one connection as a state machine: bytes in, events out (no I/O)
+shapes, closed              headers that look alike, read without parsing each; deliveries that stay closed (no I/O)
+events, errors, connection  one connection as a state machine: bytes in, events out; its channels: channel (no I/O)
 address                     where the server is, how to log in, and what its refusals mean
 messages                    Publish and Delivery <-> AMQP's names and properties; the delay ladder's keys (no I/O)
 declarations                queues and the delay ladder as methods to call (no I/O)
@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from celery.brokers.amqp.closed import FORMAT as Format  # noqa: N811 - a name of the module, as the others
     from celery.brokers.amqp.receiver import Receiver
     from celery.brokers.amqp.sender import Sender
 
-__all__ = ("Receiver", "Sender")
+__all__ = ("Format", "Receiver", "Sender")
 
 
 def __getattr__(name: str) -> Any:
@@ -32,4 +33,8 @@ def __getattr__(name: str) -> Any:
         from celery.brokers.amqp.receiver import Receiver
 
         return Receiver
+    if name == "Format":
+        from celery.brokers.amqp.closed import FORMAT
+
+        return FORMAT
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

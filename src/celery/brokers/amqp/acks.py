@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 
 class Unsettled:
@@ -33,8 +33,10 @@ class Unsettled:
         """It was settled by itself (rejected)."""
         self._tags.pop(tag, None)
 
-    def acknowledge(self, tags: Iterable[int]) -> list[tuple[int, bool]]:
+    def acknowledge(self, tags: Sequence[int]) -> list[tuple[int, bool]]:
         """Settle these; returns the acknowledgements to send, as (tag, multiple)."""
+        if len(tags) == 1:
+            return [(tag, False) for tag in tags if self._tags.pop(tag, self) is None]
         done = {tag for tag in tags if tag in self._tags}
         highest = 0
         together = 0

@@ -11,6 +11,7 @@ Certificates are verified, and the host name with them, unless `cert_reqs` says 
 from __future__ import annotations
 
 import os
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ ACCESS_REFUSED = 403
 NOT_FOUND = 404
 #: Reply codes after which the same attempt can only fail again: payment/rights, precondition, vhost.
 _PERMANENT = frozenset({402, ACCESS_REFUSED, 406, 503, 530, 540})
+
+#: Of a 406 that ends a channel on which a larger message was sent.
+_LARGEST = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
 
 _TLS_OPTIONS = frozenset(
     {"ca_certs", "certfile", "keyfile", "cert_reqs", "ciphers", "server_hostname", "check_hostname"}
@@ -99,9 +103,19 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             "or use another account"
         )
 
+    def too_large(self, size: int, largest: int) -> str:
+        """What is to be said of something that does not fit into a message."""
+        return f"it takes {size} bytes, RabbitMQ at {self.url} takes {largest} at most (max_message_size)"
+
     def _refusal(self, code: int, text: str) -> Exception:
         kind = exceptions.ImproperlyConfigured if code in _PERMANENT else exceptions.OperationalError
         return kind(f"RabbitMQ at {self.url}: {text}")
+
+
+def largest_message(event: ChannelClosed) -> int | None:
+    """How large bodies may be (`max_message_size`), where the server closed a channel over a larger one; else None."""
+    found = _LARGEST.search(event.text)
+    return int(found[1]) if found else None
 
 
 def read(url: str, options: Mapping[str, Any], *, name: str = "") -> Address:

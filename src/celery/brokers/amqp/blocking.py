@@ -20,9 +20,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery.brokers.amqp.address import server_name, tls_context, tune, unready
-from celery.brokers.amqp.connection import State
+from celery.brokers.amqp.channel import State
 from celery.brokers.amqp.errors import ChannelError, ProtocolError
-from celery.brokers.amqp.events import Blocked, ChannelClosed, ConnectionClosed, Opened, Reply, Unblocked
+from celery.brokers.amqp.events import Blocked, ChannelClosed, ConnectionClosed, Delivered, Opened, Reply, Unblocked
 from celery.brokers.url import lookup_name
 
 if TYPE_CHECKING:
@@ -275,6 +275,8 @@ class Link:
     def _handle(self, events: list[Event], deadline: float) -> None:
         for event in events:
             match event:
+                case Delivered():  # most of them
+                    self._on_event(event)
                 case Reply():
                     self._replies.append(event)
                 case ConnectionClosed():

@@ -22,16 +22,16 @@ the highest of several.
 
 from __future__ import annotations
 
-import enum
-from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from celery.brokers.amqp.channel import Channel, Content, State
 from celery.brokers.amqp.errors import ProtocolError, StateError
 from celery.brokers.amqp.events import (
     Blocked,
     Cancelled,
     ChannelClosed,
+    Closed,
     Confirmed,
     ConnectionClosed,
     Delivered,
@@ -49,6 +49,7 @@ from celery.brokers.amqp.frames import (
     HEARTBEAT,
     HEARTBEAT_FRAME,
     METHOD,
+    OVERHEAD,
     PROTOCOL_HEADER,
     SMALLEST_FRAME_MAX,
     FrameReader,
@@ -63,6 +64,8 @@ from celery.brokers.amqp.shapes import Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from celery.brokers.amqp.closed import Heads, OpenHeads
 
 _CLIENT_PROPERTIES = {
     "product": "celeriac",
@@ -88,46 +91,6 @@ _RESPONSES: dict[str, Callable[[str, str], bytes]] = {
     "AMQPLAIN": lambda user, password: encode_table({"LOGIN": user, "PASSWORD": password})[4:],
     "EXTERNAL": lambda _user, _password: b"",
 }
-
-
-class State(enum.Enum):
-    """Where a connection or a channel is in its life."""
-
-    START = "start"
-    TUNE = "tune"
-    OPENING = "opening"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-class _Content:
-    """A message whose frames are arriving."""
-
-    __slots__ = ("chunks", "event", "fields", "missing", "properties")
-
-    def __init__(self, event: Callable[..., Event], fields: tuple[Any, ...]) -> None:
-        #: What to report, and its fields before `properties` and `body`.
-        self.event = event
-        self.fields = fields
-        #: Bytes of body to come; None before the content header.
-        self.missing: int | None = None
-        self.properties: dict[str, Any] | None = None
-        self.chunks: list[bytes] = []
-
-
-class _Channel:
-    __slots__ = ("awaited", "content", "published", "state", "unconfirmed")
-
-    def __init__(self) -> None:
-        self.state = State.OPENING
-        #: The replies that may answer each call under way, oldest first.
-        self.awaited: deque[frozenset[str]] = deque()
-        self.content: _Content | None = None
-        #: The number of the last publish; None when not in confirm mode.
-        self.published: int | None = None
-        #: Numbers not confirmed yet, ascending (a dict for its order).
-        self.unconfirmed: dict[int, None] = {}
 
 
 class Connection:
@@ -167,7 +130,7 @@ class Connection:
         self._reader = FrameReader()
         self._shapes = Shapes()
         self._out: list[bytes] = [PROTOCOL_HEADER]
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, Channel] = {}
         #: Closed by the server, which may not have noticed. Their numbers are used again when there are no others.
         self._ended: set[int] = set()
         self._addresses: dict[tuple[int, str, str, bool], bytes] = {}
@@ -193,7 +156,7 @@ class Connection:
         if number is None:
             raise StateError(f"all {self.channel_max} channels of this connection are in use")
         self._ended.discard(number)
-        channel = self._channels[number] = _Channel()
+        channel = self._channels[number] = Channel()
         channel.awaited.append(METHODS["channel.open"].replies)
         self._send_method(number, "channel.open")
         return number
@@ -279,6 +242,10 @@ class Connection:
         """Give a delivery back to its queue, or (not `requeue`) to the queue's dead-letter exchange."""
         self._out.append(_pack_settlement(METHOD, number, 13, _REJECT, delivery_tag, requeue, 0xCE))
 
+    def expect_alike(self, number: int, heads: Heads | OpenHeads) -> None:
+        """Read deliveries on a channel in one go, where that can be; with `Heads` report them as Closed."""
+        self._open_channel(number).heads = heads
+
     def close_channel(self, number: int) -> None:
         """Close a channel; a Reply channel.close-ok follows."""
         channel = self._open_channel(number)
@@ -311,7 +278,11 @@ class Connection:
             return [self._end_of_stream()]
         events: list[Event] = []
         try:
-            for kind, number, payload in self._reader.feed(data):
+            for read in self._reader.feed(data, self._alike):
+                if isinstance(read, (Closed, Delivered)):
+                    events.append(read)
+                    continue
+                kind, number, payload = read
                 event = self._handlers[kind](self, number, payload)
                 if event is not None:
                     events.append(event)
@@ -327,12 +298,23 @@ class Connection:
         self.state = State.CLOSED
         if asked:
             return ConnectionClosed(200, "closed")
-        if stage is State.TUNE:
-            # An old server, or one without the capability, only hangs up on bad credentials.
+        # An old server only hangs up on what it refuses. One that would say so has not: then it was the network.
+        capabilities = self.server_properties.get("capabilities")
+        says_why = isinstance(capabilities, dict) and capabilities.get("authentication_failure_close")
+        if stage is State.TUNE and not says_why:
             return ConnectionClosed(403, f"the server hung up on the credentials of user {self._user!r}")
-        if stage is State.OPENING:
+        if stage is State.OPENING and not says_why:
             return ConnectionClosed(530, f"the server hung up on virtual host {self._vhost!r}")
         return ConnectionClosed(0, "the server closed the connection")
+
+    def _alike(self, data: bytes, pos: int, number: int, length: int) -> tuple[Closed | Delivered, int] | None:
+        """Deliveries that are read in one go; None: what begins here is taken apart."""
+        channel = self._channels.get(number)
+        if channel is None or channel.heads is None or channel.content is not None:
+            return None
+        if channel.state is not State.OPEN or self.state is not State.OPEN:
+            return None
+        return channel.heads.deliveries(data, pos, length, self.frame_max - OVERHEAD)
 
     def _on_method(self, number: int, payload: bytes) -> Event | None:
         if self.state is State.CLOSING and number != 0:
@@ -341,7 +323,7 @@ class Connection:
             channel = self._channels.get(number)
             if channel is not None and channel.state is State.OPEN and channel.content is None:
                 try:
-                    channel.content = _Content(Delivered, (number, *decode_deliver(payload)))
+                    channel.content = Content(Delivered, (number, *decode_deliver(payload)))
                 except DECODE_ERRORS as exc:
                     raise _unreadable("method", payload, exc) from exc
                 return None
@@ -449,14 +431,14 @@ class Connection:
         if not channel.awaited or name not in channel.awaited[0]:
             raise ProtocolError(f"{name} on channel {number}, where nothing asked for it")
         if name == "basic.get-ok":
-            channel.content = _Content(Reply, (number, name, arguments))
+            channel.content = Content(Reply, (number, name, arguments))
             return None
         channel.awaited.popleft()
         if name == "channel.open-ok":
             channel.state = State.OPEN
         return Reply(number, name, arguments)
 
-    def _on_channel_close(self, number: int, channel: _Channel, arguments: dict[str, Any]) -> Event | None:
+    def _on_channel_close(self, number: int, channel: Channel, arguments: dict[str, Any]) -> Event | None:
         self._send_method(number, "channel.close-ok")
         if channel.state is State.CLOSING:
             return None  # both sides closed it; the answer to ours still comes
@@ -465,26 +447,26 @@ class Connection:
         method = name_of(arguments["class_id"], arguments["method_id"])
         return ChannelClosed(number, arguments["reply_code"], arguments["reply_text"], method)
 
-    def _on_flow(self, number: int, _channel: _Channel, arguments: dict[str, Any]) -> None:
+    def _on_flow(self, number: int, _channel: Channel, arguments: dict[str, Any]) -> None:
         # RabbitMQ never asks for it (it holds the socket back instead), but an answer is due.
         self._send_method(number, "channel.flow-ok", active=arguments["active"])
 
-    def _on_return(self, number: int, channel: _Channel, arguments: dict[str, Any]) -> None:
+    def _on_return(self, number: int, channel: Channel, arguments: dict[str, Any]) -> None:
         fields = (arguments[name] for name in ("reply_code", "reply_text", "exchange", "routing_key"))
-        channel.content = _Content(Returned, (number, *fields))
+        channel.content = Content(Returned, (number, *fields))
 
-    def _on_cancel(self, number: int, _channel: _Channel, arguments: dict[str, Any]) -> Event:
+    def _on_cancel(self, number: int, _channel: Channel, arguments: dict[str, Any]) -> Event:
         if not arguments["nowait"]:
             self._send_method(number, "basic.cancel-ok", consumer_tag=arguments["consumer_tag"])
         return Cancelled(number, arguments["consumer_tag"])
 
-    def _on_ack(self, number: int, channel: _Channel, arguments: dict[str, Any]) -> Event:
+    def _on_ack(self, number: int, channel: Channel, arguments: dict[str, Any]) -> Event:
         return self._confirm(number, channel, arguments, accepted=True)
 
-    def _on_nack(self, number: int, channel: _Channel, arguments: dict[str, Any]) -> Event:
+    def _on_nack(self, number: int, channel: Channel, arguments: dict[str, Any]) -> Event:
         return self._confirm(number, channel, arguments, accepted=False)
 
-    def _confirm(self, number: int, channel: _Channel, arguments: dict[str, Any], *, accepted: bool) -> Event:
+    def _confirm(self, number: int, channel: Channel, arguments: dict[str, Any], *, accepted: bool) -> Event:
         tag, waiting = arguments["delivery_tag"], channel.unconfirmed
         if tag > (channel.published or 0):
             raise ProtocolError(f"channel {number} confirms publish {tag} of {channel.published or 0}")
@@ -526,7 +508,7 @@ class Connection:
         content.chunks.append(payload)
         return None if content.missing else self._finish(number, content)
 
-    def _content(self, number: int, what: str) -> _Content | None:
+    def _content(self, number: int, what: str) -> Content | None:
         channel = self._channels.get(number)
         if channel is not None and channel.content is not None and channel.state is State.OPEN:
             return channel.content
@@ -536,7 +518,7 @@ class Connection:
             return None
         raise ProtocolError(f"{what} on channel {number} without a method in front of it")
 
-    def _finish(self, number: int, content: _Content) -> Event:
+    def _finish(self, number: int, content: Content) -> Event:
         channel = self._channels[number]
         channel.content = None
         if content.event is Reply:
@@ -546,7 +528,7 @@ class Connection:
 
     # -- inner ------------------------------------------------------------------------
 
-    def _open_channel(self, number: int) -> _Channel:
+    def _open_channel(self, number: int) -> Channel:
         channel = self._channels.get(number)
         if channel is None or channel.state is not State.OPEN or self.state is not State.OPEN:
             found = State.CLOSED if channel is None else channel.state
@@ -577,7 +559,7 @@ class Connection:
         (None, "connection.close"): _on_close,
     }
     #: Methods of an open channel that are no reply to a call.
-    _on_channel: dict[str, Callable[[Connection, int, _Channel, dict[str, Any]], Event | None]] = {
+    _on_channel: dict[str, Callable[[Connection, int, Channel, dict[str, Any]], Event | None]] = {
         "channel.flow": _on_flow,
         "basic.return": _on_return,
         "basic.cancel": _on_cancel,

@@ -24,8 +24,7 @@ from celery.wire.forms import Filled, plain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from celery.wire.envelope import Envelope
-    from celery.wire.forms import Form
+    from celery.wire.forms import Form, Message
 
 #: Whose cuts of a form are ours.
 _AMQP = "amqp"
@@ -65,11 +64,11 @@ class _Cut(NamedTuple):
         )
         (inner, pick_inner), (behind, pick_behind) = self.table, self.behind
         table = inner % pick_inner(values)
-        size = _pack_size(len(filled.body))
+        size = _pack_size(len(filled.start) + len(filled.form.tail))
         return b"".join((self.start, size, self.before, pack_long(len(table)), table, behind % pick_behind(values)))
 
 
-def content_header(envelope: Envelope | Filled) -> bytes:
+def content_header(envelope: Message) -> bytes:
     """What says all of a message but its body.
 
     Raises:

@@ -1,10 +1,14 @@
 """What a `Connection` reports when it is given bytes."""
+# ruff: noqa: TC004 - nothing here is ever encoded, so msgspec does not look for these types
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from celery.wire.label import Label
 
 
 class Opened(msgspec.Struct):
@@ -37,6 +41,23 @@ class Delivered(msgspec.Struct):
     routing_key: str
     properties: dict[str, Any] | None
     body: bytes
+
+
+class Way(msgspec.Struct, frozen=True, gc=False):
+    """How deliveries came, and what their bodies are."""
+
+    consumer_tag: str
+    exchange: str
+    routing_key: str
+    content_type: str
+
+
+class Closed(msgspec.Struct):
+    """Messages for a consumer, on a channel whose deliveries stay closed where they can (`closed`)."""
+
+    way: Way
+    #: Delivery tag, label and text of each.
+    messages: list[tuple[int, Label, bytes]]
 
 
 class Returned(msgspec.Struct):
@@ -100,6 +121,7 @@ Event = (
     Opened
     | Reply
     | Delivered
+    | Closed
     | Returned
     | Confirmed
     | Cancelled

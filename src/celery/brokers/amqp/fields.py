@@ -132,15 +132,16 @@ def decode_table(data: bytes, pos: int) -> tuple[dict[str, Any], int]:
     return table, end
 
 
-def table_texts(data: bytes, pos: int) -> list[tuple[str, int, int]]:
-    """Where the texts of a table are, but for those inside of nested ones: (key, start, stop).
+def table_texts(data: bytes, pos: int) -> list[tuple[str, int, int, bool]]:
+    """Where the texts of a table are, and its numbers of 32 bits, but for those inside of nested ones: (key, start,
+    stop, whether it is a number).
 
     Raises:
         One of DECODE_ERRORS: it cannot be read, or has a key twice.
     """
     end = pos + 4 + unpack_long(data, pos)[0]
     pos += 4
-    texts: list[tuple[str, int, int]] = []
+    texts: list[tuple[str, int, int, bool]] = []
     keys: set[str] = set()
     while pos < end:
         key, pos = decode_short_string(data, pos)
@@ -150,7 +151,9 @@ def table_texts(data: bytes, pos: int) -> list[tuple[str, int, int]]:
         start = pos + 1
         _, pos = _DECODERS[data[pos]](data, start)
         if data[start - 1] == _TEXT:
-            texts.append((key, start + 4, pos))
+            texts.append((key, start + 4, pos, False))
+        elif data[start - 1] == _NUMBER:
+            texts.append((key, start, pos, True))
     return texts
 
 
@@ -304,6 +307,7 @@ def _number(layout: str) -> Callable[[bytes, int], tuple[Any, int]]:
 
 _TEXT = ord("S")
 _VOID = ord("V")
+_NUMBER = ord("I")
 _DECODERS: dict[int, Callable[[bytes, int], tuple[Any, int]]] = {
     ord(tag): decode
     for tag, decode in (

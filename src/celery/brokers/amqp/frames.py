@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from celery.brokers.amqp.errors import ProtocolError
 from celery.brokers.amqp.fields import (
@@ -27,7 +27,7 @@ from celery.brokers.amqp.fields import (
 from celery.brokers.amqp.methods import METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 METHOD = 1
 HEADER = 2
@@ -45,7 +45,8 @@ HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 DELIVER = METHODS["basic.deliver"].id
 _PUBLISH = METHODS["basic.publish"].id + b"\x00\x00"
 _BASIC = 60
-_END = 0xCE
+#: Ends a frame.
+END = 0xCE
 
 _frame_start = Struct(">BHI")
 _pack_frame_start = _frame_start.pack
@@ -58,6 +59,9 @@ _pack_time = Struct(">Q").pack
 _unpack_time = Struct(">Q").unpack_from
 
 
+E = TypeVar("E")
+
+
 class FrameReader:
     """Cuts a byte stream, however it was split, into frames."""
 
@@ -68,8 +72,16 @@ class FrameReader:
         self._size = 0
         self._needed = OVERHEAD
 
-    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
-        """Take bytes; returns the frames, as (type, channel, payload), that they complete.
+    def feed(
+        self, data: bytes, whole: Callable[[bytes, int, int, int], tuple[E, int] | None] | None = None
+    ) -> Iterator[tuple[int, int, bytes] | E]:
+        """Take bytes; gives the frames, as (type, channel, payload), that they complete. To be read to its end, unless
+        nothing will be fed any more.
+
+        Args:
+            data: the bytes.
+            whole: called as (stream, where a method frame begins, its channel, length of its payload) to read more than
+                a frame in one go; gives what that is, and where it stops.
 
         Raises:
             ProtocolError: this is not a frame, or one larger than `frame_max`.
@@ -77,10 +89,8 @@ class FrameReader:
         self._chunks.append(data)
         self._size += len(data)
         if self._size < self._needed:
-            return []
+            return
         buffer = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        frames: list[tuple[int, int, bytes]] = []
-        add = frames.append
         pos = 0
         size = len(buffer)
         needed = OVERHEAD
@@ -89,19 +99,23 @@ class FrameReader:
             needed = length + OVERHEAD
             if kind not in _FRAME_TYPES or needed > self.frame_max:
                 raise _not_a_frame(buffer[pos : pos + OVERHEAD], kind, length, self.frame_max)
+            if kind == METHOD and whole is not None and (found := whole(buffer, pos, channel, length)) is not None:
+                read, pos = found
+                needed = OVERHEAD
+                yield read
+                continue
             if size - pos < needed:
                 break
             stop = pos + 7 + length
-            if buffer[stop] != _END:
+            if buffer[stop] != END:
                 raise ProtocolError(f"a frame of {length} bytes ends with {buffer[stop]:#04x} instead of 0xce")
-            add((kind, channel, buffer[pos + 7 : stop]))
+            yield kind, channel, buffer[pos + 7 : stop]
             pos = stop + 1
             needed = OVERHEAD
         rest = buffer[pos:]
         self._chunks = [rest] if rest else []
         self._size = len(rest)
         self._needed = needed
-        return frames
 
 
 _FRAME_TYPES = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
@@ -211,16 +225,22 @@ def decode_content_header(payload: bytes) -> tuple[int, dict[str, Any] | None]:
 
 
 class Text(NamedTuple):
-    """Where a text stands in the payload of a header frame."""
+    """Where a text, or a number of 32 bits, stands in the payload of a header frame."""
 
     in_headers: bool
     name: str
     start: int
     stop: int
+    is_number: bool = False
+
+    @property
+    def decode(self) -> Callable[[bytes], Any]:
+        """Reads it. May raise UnicodeDecodeError."""
+        return _decode_number if self.is_number else bytes.decode
 
 
 def content_texts(payload: bytes) -> list[Text]:
-    """Where the texts of a content header are: properties, and headers outside of nested tables.
+    """Where the texts and numbers of a content header are: properties, and headers outside of nested tables.
 
     Raises:
         One of `fields.DECODE_ERRORS`: it cannot be read, or has a header twice.
@@ -235,6 +255,10 @@ def content_texts(payload: bytes) -> list[Text]:
         elif decode is decode_short_string:
             texts.append(Text(False, name, start + 1, pos))
     return texts
+
+
+def _decode_number(data: bytes) -> int:
+    return int.from_bytes(data, "big", signed=True)
 
 
 @lru_cache(maxsize=256)
@@ -268,13 +292,13 @@ def content_frames(channel: int, header: bytes, body: bytes, frame_max: int) -> 
         raise FieldError(
             f"the headers take {len(header)} bytes; this server takes {limit} at most, put them in the body"
         )
-    pieces = [_pack_frame_start(HEADER, channel, len(header)), header]
-    if 0 < len(body) <= limit:
-        pieces += (b"\xce" + _pack_frame_start(BODY, channel, len(body)), body)
-    else:
-        for start in range(0, len(body), limit):
-            part = body[start : start + limit]
-            pieces += (b"\xce" + _pack_frame_start(BODY, channel, len(part)), part)
+    start, size = _pack_frame_start(HEADER, channel, len(header)), len(body)
+    if 0 < size <= limit:
+        return [start, header, b"\xce" + _pack_frame_start(BODY, channel, size), body, b"\xce"]
+    pieces = [start, header]
+    for at in range(0, size, limit):
+        part = body[at : at + limit]
+        pieces += (b"\xce" + _pack_frame_start(BODY, channel, len(part)), part)
     pieces.append(b"\xce")
     return pieces
 

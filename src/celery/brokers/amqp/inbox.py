@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from celery.brokers import base
 from celery.brokers.amqp import declarations, messages
 from celery.brokers.amqp.blocking import Link
+from celery.brokers.amqp.closed import OpenHeads
 from celery.brokers.amqp.errors import ChannelError
 from celery.brokers.amqp.events import Cancelled, ChannelClosed, Delivered
 
@@ -96,6 +97,7 @@ class Inbox(base.Inbox):
             return
         try:
             number = self._link.open_channel(deadline)
+            self._link.connection.expect_alike(number, OpenHeads())
             self._link.calls(
                 number,
                 [

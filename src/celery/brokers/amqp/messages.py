@@ -28,7 +28,7 @@ from celery.wire.envelope import Envelope
 if TYPE_CHECKING:
     from celery.brokers.base import Publish
     from celery.brokers.topology import Queue
-    from celery.wire.forms import Filled
+    from celery.wire.forms import Message
 
 LOSSES = "x-celery-losses"
 RETURNS = "x-celery-returns"
@@ -51,7 +51,7 @@ _OWN_KEY = "celery-queue."
 _DEATHS = ("x-death", "x-first-death-", "x-last-death-")
 
 
-def properties_of(envelope: Envelope | Filled) -> dict[str, Any]:
+def properties_of(envelope: Message) -> dict[str, Any]:
     """The basic properties, headers among them, that carry an envelope. A priority out of range becomes the nearest."""
     properties = {
         **envelope.properties,
@@ -116,7 +116,7 @@ def take_due_time(headers: dict[str, Any]) -> float | None:
     return until if isinstance(until, float) else None
 
 
-def again(envelope: Envelope, **headers: Any) -> Envelope:
+def again(envelope: Message, **headers: Any) -> Envelope:
     """The envelope as it is sent once more: without the traces of dead-lettering, and with these headers."""
     kept = {name: value for name, value in envelope.headers.items() if not name.startswith(_DEATHS)}
     return Envelope(
@@ -124,12 +124,12 @@ def again(envelope: Envelope, **headers: Any) -> Envelope:
     )
 
 
-def delayed(envelope: Envelope, until: float, **headers: Any) -> Envelope:
+def delayed(envelope: Message, until: float, **headers: Any) -> Envelope:
     """The envelope for a delay."""
     return lasting(again(envelope, **{UNTIL: until}, **headers))
 
 
-def lasting(envelope: Envelope) -> Envelope:
+def lasting(envelope: Message) -> Envelope:
     """The envelope without the time to live that its queue would end it after; the `expires` header says it too."""
     properties = {name: value for name, value in envelope.properties.items() if name != "expiration"}
     return Envelope(envelope.headers, envelope.body, envelope.content_type, envelope.content_encoding, properties)

@@ -1,10 +1,12 @@
 """What a worker's receiver publishes: messages on their way back to a queue, into the delay ladder or a dead queue, and
-results for those who wait for them; all confirmed.
+results that do not travel with an acknowledgement (`riding`); all confirmed.
 
 It has a connection of its own, opened on first use: RabbitMQ stops reading from connections that publish when it runs
 out of memory or disk, and acknowledgements must not wait behind that.
 
-What the server does not take is told, message by message; an account without the right to publish is told of once.
+What the server does not take is told, message by message; an account without the right to publish is told of once. One
+that is too large costs the channel, and all that was not confirmed by then is sent again: so none is sent once it is
+known how large they may be.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from celery.brokers.amqp.address import Address
     from celery.brokers.amqp.events import Event
     from celery.brokers.topology import Queue
-    from celery.wire.envelope import Envelope
+    from celery.wire.forms import Message
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 class Outgoing(NamedTuple):
     """A message that goes (back) to a queue, or through the ladder to it, or into its dead queue."""
 
-    envelope: Envelope
+    envelope: Message
     queue: str
     #: Whole seconds that it waits in the ladder; None: not at all.
     delay: float | None = None
@@ -75,6 +77,8 @@ class Publisher:
         self._kept: dict[str, bool] = {}
         #: The account may not publish.
         self._forbidden = False
+        #: Bytes that a body may have; None: the server has not complained yet.
+        self.largest: int | None = None
 
     async def send(self, batch: Sequence[Outgoing]) -> list[bool]:
         """Publish all and wait for the server's word on each: True where it took responsibility.
@@ -83,23 +87,12 @@ class Publisher:
             OperationalError: the connection is lost, or there was no answer in time.
         """
         async with self._lock:
-            if self._forbidden:
-                return [False] * len(batch)
-            stream = await self._ready()
-            ways = [sent.straight or await self._way(stream, sent) for sent in batch]
-            if stream.lost or not self._channel:
-                raise self._address.lost("the connection failed before messages were sent")
-            self._open.clear()
-            self._refused.clear()
-            self._returned.clear()
-            numbers = [self._publish(stream, sent) if way else 0 for sent, way in zip(batch, ways, strict=True)]
-            stream.write()
-            await stream.drained()
-            await self._confirmed(stream)
-            return [
-                number > 0 and number not in self._refused | self._open and sent.target not in self._returned
-                for number, sent in zip(numbers, batch, strict=True)
-            ]
+            while not self._forbidden:
+                largest = self.largest
+                taken = await self._send(batch)
+                if self.largest == largest:
+                    return taken
+            return [False] * len(batch)
 
     async def close(self) -> None:
         """Disconnect. Idempotent."""
@@ -122,18 +115,40 @@ class Publisher:
     # -- inner ----------------------------------------------------------------------
 
     async def _ready(self) -> Stream:
-        if self._stream is not None and not self._stream.lost and self._channel:
-            return self._stream
-        await self.close()
-        self._laddered.clear()
-        self._kept.clear()
-        stream = await connect(self._address, self._on_event, self._tell)
+        stream = self._stream
+        if stream is not None and not stream.lost:
+            if self._channel:
+                return stream
+        else:
+            await self.close()
+            self._laddered.clear()
+            self._kept.clear()
+            stream = await connect(self._address, self._on_event, self._tell)
+        self._stream = stream
         self._channel = await stream.open_channel()
         await stream.calls(self._channel, [("confirm.select", {})])
-        self._stream = stream
         return stream
 
+    async def _send(self, batch: Sequence[Outgoing]) -> list[bool]:
+        stream = await self._ready()
+        ways = [sent.straight or await self._way(stream, sent) for sent in batch]
+        if stream.lost or not self._channel:
+            raise self._address.lost("the connection failed before messages were sent")
+        self._open.clear()
+        self._refused.clear()
+        self._returned.clear()
+        numbers = [self._publish(stream, sent) if way else 0 for sent, way in zip(batch, ways, strict=True)]
+        stream.write()
+        await stream.drained()
+        await self._confirmed(stream)
+        return [
+            number > 0 and number not in self._refused | self._open and sent.target not in self._returned
+            for number, sent in zip(numbers, batch, strict=True)
+        ]
+
     def _publish(self, stream: Stream, sent: Outgoing) -> int:
+        if self.largest is not None and len(sent.envelope.body) > self.largest:
+            return 0
         exchange, routing_key = sent.target
         try:
             number = stream.connection.publish(
@@ -211,7 +226,11 @@ class Publisher:
                 self._returned.add((event.exchange, event.routing_key))
             case ChannelClosed() if event.channel == self._channel:
                 self._channel = 0
-                if event.code == address.ACCESS_REFUSED:
+                largest = address.largest_message(event)
+                if largest is not None and largest != self.largest:
+                    self.largest = largest
+                    self._open.clear()  # `send` begins anew
+                elif event.code == address.ACCESS_REFUSED:
                     self._forbidden = True
                     logger.warning("Messages cannot be sent back to their queues: %s", self._address.explain(event))
             case _:

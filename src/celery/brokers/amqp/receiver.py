@@ -6,7 +6,7 @@ connection or one of the lasting channels fails, or the server ends a consumer, 
 what was in our hands is back in its queues then, and the worker opens anew.
 
 What becomes of a verdict
-    ACK      acknowledged, many with one frame (`acks`)
+    ACK      acknowledged, many with one frame (`acks`); results over rpc go in front of it, or are confirmed (`riding`)
     START    acknowledged at once: RabbitMQ keeps nothing of a task that runs with early acknowledgement
     RETURN   rejected with requeue: back to its place, marked redelivered
     LOST     sent again with one loss more, confirmed, then acknowledged
@@ -43,12 +43,16 @@ from celery.backends.rpc import RPCBackend
 from celery.brokers import base
 from celery.brokers.amqp import address, dead, declarations, messages
 from celery.brokers.amqp.acks import Unsettled
+from celery.brokers.amqp.closed import Heads
 from celery.brokers.amqp.errors import ChannelError
-from celery.brokers.amqp.events import Cancelled, ChannelClosed, Delivered
+from celery.brokers.amqp.events import Cancelled, ChannelClosed, Closed, Delivered
+from celery.brokers.amqp.fields import FieldError
 from celery.brokers.amqp.publisher import Outgoing, Publisher
+from celery.brokers.amqp.riding import Riding, header_of, may_ride
 from celery.brokers.amqp.sender import CAPABILITIES
 from celery.brokers.amqp.streaming import Stream, connect
 from celery.brokers.base import Verdict
+from celery.wire.sealed import Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +82,7 @@ class Receipt(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class Receiver(base.Receiver):
-    """Consumes over one connection, and sends back over another.
+    """Consumes over one connection, and sends over another what has to be confirmed.
 
     Args:
         url: one broker URL.
@@ -113,9 +117,10 @@ class Receiver(base.Receiver):
         self._unsettled = Unsettled()
         self._started: set[int] = set()
         #: What was acknowledged of late, and when.
-        self._lately: deque[tuple[float, Any, int]] = deque(maxlen=_LATELY[0])
+        self._lately: deque[tuple[float, base.Over]] = deque(maxlen=_LATELY[0])
         #: Where results come from that go to this broker; None: results are not our business.
         self._replies: RPCBackend | None = None
+        self._riding = Riding()
         self._held: set[asyncio.TimerHandle] = set()
         #: Arrivals that may be copies of what is being sent back: should one kill us before the original is
         #: acknowledged, there would be two. None: nothing is being sent back.
@@ -126,6 +131,7 @@ class Receiver(base.Receiver):
         """Connect, and open the channel for tasks."""
         stream = self._stream = await connect(self._address, self._on_event, self._awake.set)
         self._channel = await stream.open_channel()
+        stream.connection.expect_alike(self._channel, Heads())
         self._lasting.add(self._channel)
         await self._apply_limit(stream)
 
@@ -181,22 +187,24 @@ class Receiver(base.Receiver):
         refused: list[base.Delivery] = []
         telling = [settlement for settlement in batch if settlement.results]
         if len(telling) < len(batch):
-            await self._apply([settlement for settlement in batch if not settlement.results], refused)
+            silent = [settlement for settlement in batch if not settlement.results]
+            if any(settlement.verdict is not Verdict.START for settlement in silent):
+                self._riding.refrain()
+            await self._apply(silent, refused)
         if telling:
-            assert self._replies is not None
-            records = self._replies.messages([record for settlement in telling for record in settlement.results])
-            if records:
-                await self._publisher.send(
-                    [Outgoing(record.envelope, record.routing_key, mandatory=False) for record in records]
-                )
-            await self._apply(telling, refused)
+            riding, others = self._ride(telling)
+            if riding:
+                await self._apply(riding, refused)
+            if others:
+                await self._tell_confirmed(others)
+                await self._apply(others, refused)
         await self._living().drained()
         return refused
 
-    def unsure(self) -> list[tuple[Any, int]]:
+    def unsure(self) -> list[base.Over]:
         """What was acknowledged shortly before the server was heard last, or later: it answers no acknowledgement."""
         since = self._stream.heard - _LATELY[1] if self._stream is not None else 0.0
-        return [(task_id, retries) for moment, task_id, retries in self._lately if moment >= since]
+        return [over for moment, over in self._lately if moment >= since]
 
     def share(self, backend: object) -> bool:
         """Whether it is the rpc backend, whose records are messages that go to this broker."""
@@ -290,6 +298,8 @@ class Receiver(base.Receiver):
 
     def _on_event(self, event: Event) -> None:
         match event:
+            case Closed():
+                self._take_closed(event)
             case Delivered():
                 listener = self._listeners.get(event.channel)
                 if listener is not None:
@@ -310,6 +320,23 @@ class Receiver(base.Receiver):
             logger.warning("A message for %r is dropped: its properties cannot be read", event.routing_key)
             return
         listener(messages.envelope_of(event.properties, event.body))
+
+    def _take_closed(self, event: Closed) -> None:
+        """Put arrivals that came for the first time, and have nothing to be taken off, where `receive` finds them."""
+        stream, way = self._stream, event.way
+        assert stream is not None
+        queue = self._consumers[way.consumer_tag]
+        kind, exchange, routing_key = way.content_type, way.exchange, way.routing_key
+        for tag, label, text in event.messages:
+            envelope: Any = Sealed(kind, text)
+            receipt = None
+            if not queue.no_ack:
+                self._unsettled.add(tag)
+                receipt = Receipt(stream, tag, messages.NOTHING)
+            self._arrived.append(
+                base.Delivery(envelope, receipt, queue.name, exchange, routing_key, label=label, text=text)
+            )
+        self._awake.set()
 
     def _take(self, event: Delivered) -> None:
         """Put an arrival where `receive` finds it, refuse it, or hold it for the rest of its second."""
@@ -363,9 +390,65 @@ class Receiver(base.Receiver):
 
     # -- settling ---------------------------------------------------------------------------
 
+    def _ride(self, telling: list[base.Settlement]) -> tuple[list[base.Settlement], list[base.Settlement]]:
+        """Put in front of the acknowledgements what may ride with them; whose results that was, and the others."""
+        stream, replies = self._living(), self._replies
+        assert replies is not None
+        if replies.outlives_server or stream.blocked or not self._riding.open:
+            return [], telling
+        connection, channel = stream.connection, self._channel
+        riding: list[base.Settlement] = []
+        others: list[base.Settlement] = []
+        for settlement in telling:
+            if not may_ride(settlement):
+                others.append(settlement)
+                continue
+            riding.append(settlement)
+            for record in replies.messages(settlement.results):
+                envelope = record.envelope
+                try:
+                    header = header_of(envelope)
+                    frames = connection.encode_publish(channel, "", record.routing_key, header, envelope.body, False)
+                except FieldError:
+                    continue  # no queue has a name that is too long
+                connection.send_publish(channel, frames)
+        return riding, others
+
+    async def _tell_confirmed(self, telling: Sequence[base.Settlement]) -> None:
+        assert self._replies is not None
+        writes = [write for settlement in telling for write in settlement.results if write.reply_to]
+        if writes:
+            if all(await self._tell_results(writes)):
+                self._riding.prove()
+            elif refusals := self._refusals(writes):
+                await self._tell_results(refusals)
+        for settlement in telling:
+            settlement.results = ()
+
+    async def _tell_results(self, writes: Sequence[base.ResultWrite]) -> list[bool]:
+        assert self._replies is not None
+        return await self._publisher.send(
+            [
+                Outgoing(record.envelope, record.routing_key, mandatory=False)
+                for record in self._replies.messages(writes)
+            ]
+        )
+
+    def _refusals(self, writes: Sequence[base.ResultWrite]) -> list[base.ResultWrite]:
+        """What is told in place of results that are too large for the server."""
+        assert self._replies is not None
+        refusals, largest = [], self._publisher.largest
+        for write in writes:
+            size = len(write.payload)
+            if largest is not None and size > largest:
+                text = f"The result of task {write.task_id} cannot be sent: {self._address.too_large(size, largest)}"
+                logger.error(text)
+                refusals.append(self._replies.refusal(write, text))
+        return refusals
+
     async def _apply(self, batch: Sequence[base.Settlement], refused: list[base.Delivery]) -> None:
         stream = self._living()
-        done: list[int] = []
+        done: list[base.Settlement] = []
         back: list[tuple[base.Settlement, Outgoing]] = []
         for settlement in batch:
             receipt = settlement.delivery.receipt
@@ -375,13 +458,20 @@ class Receiver(base.Receiver):
                 self._started.discard(receipt.tag)
             elif receipt.stream is not stream or not self._claim(receipt.tag, settlement, done, back):
                 refused.append(settlement.delivery)
-        self._acknowledge(stream, done)
+        self._acknowledge(stream, [settlement.delivery.receipt.tag for settlement in done])
+        for settlement in done:
+            self._remember(settlement)
         if back:
             await self._send_back(back)
 
-    def _remember(self, delivery: base.Delivery) -> None:
-        headers = delivery.envelope.headers
-        self._lately.append((time.monotonic(), headers.get("id"), headers.get("retries") or 0))
+    def _remember(self, settlement: base.Settlement) -> None:
+        label = settlement.delivery.label
+        if label is not None:
+            over = base.Over(label.id, label.retries or 0, settlement.results)
+        else:
+            headers = settlement.delivery.envelope.headers
+            over = base.Over(headers.get("id"), headers.get("retries") or 0, settlement.results)
+        self._lately.append((time.monotonic(), over))
 
     def _acknowledge(self, stream: Stream, tags: Sequence[int]) -> None:
         for tag, multiple in self._unsettled.acknowledge(tags):
@@ -389,7 +479,11 @@ class Receiver(base.Receiver):
         stream.write()
 
     def _claim(
-        self, tag: int, settlement: base.Settlement, done: list[int], back: list[tuple[base.Settlement, Outgoing]]
+        self,
+        tag: int,
+        settlement: base.Settlement,
+        done: list[base.Settlement],
+        back: list[tuple[base.Settlement, Outgoing]],
     ) -> bool:
         """Decide what becomes of one delivery; False: it was settled before."""
         verdict = settlement.verdict
@@ -400,12 +494,10 @@ class Receiver(base.Receiver):
             return False
         match verdict:
             case Verdict.ACK:
-                done.append(tag)
-                self._remember(settlement.delivery)
+                done.append(settlement)
             case Verdict.START:
                 self._started.add(tag)
-                done.append(tag)
-                self._remember(settlement.delivery)
+                done.append(settlement)
             case Verdict.RETURN:
                 self._reject(self._living(), tag, requeue=True)
             case _:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from celery.brokers.amqp.declarations import Call
     from celery.brokers.amqp.events import Event, Reply
     from celery.brokers.topology import Queue
-    from celery.wire.envelope import Envelope
+    from celery.wire.forms import Message
 
 _Answer = TypeVar("_Answer")
 
@@ -63,14 +63,17 @@ class Sender(base.Sender):
         self._confirming = False
         #: What the server said against the publishes of this call.
         self._objections: list[str] = []
-        #: One of them is about a right, which no other attempt will bring.
-        self._forbidden = False
+        #: What they are, where no other attempt will bring anything else.
+        self._kind: type[Exception] | None = None
+        #: Bytes that a body may have; None: the server has not complained yet.
+        self._largest: int | None = None
 
     def publish(self, batch: Sequence[base.Publish], *, confirm: bool = False, timeout: float | None = None) -> None:
         """Send all, in order.
 
         Raises:
-            EncodeError: a header or property does not fit into AMQP; nothing was sent.
+            EncodeError: a header or property does not fit into AMQP, or the message is larger than the server takes;
+                nothing was sent, unless it is the first that is too large.
             OperationalError: see the contract; with `confirm` also when the server refused a message.
             ImproperlyConfigured: the account may not do that; the rest of the batch may have been sent.
         """
@@ -143,6 +146,7 @@ class Sender(base.Sender):
             self._channel = 0
             self._declared.clear()
             self._laddered.clear()
+            self._largest = None
         return deadline
 
     def _publishing(self, confirm: bool, deadline: float) -> int:
@@ -155,13 +159,15 @@ class Sender(base.Sender):
             self._confirming = True
         return self._channel
 
-    def _place(self, publish: base.Publish, deadline: float) -> tuple[str, str, Envelope, bool]:
+    def _place(self, publish: base.Publish, deadline: float) -> tuple[str, str, Message, bool]:
         """Where a message is sent to, and as what: itself, or into the delay ladder."""
-        delay = 0.0 if publish.until is None else publish.until - time.time()
+        straight = publish.exchange, publish.routing_key, publish.envelope, publish.mandatory
+        if publish.until is None:
+            return straight
+        delay = publish.until - time.time()
         if not messages.takes_ladder(publish, delay):
-            return publish.exchange, publish.routing_key, publish.envelope, publish.mandatory
+            return straight
         assert publish.queue is not None
-        assert publish.until is not None
         if publish.queue.name not in self._laddered:
             calls = [] if self._laddered else declarations.ladder_calls(self._address.ladder_type)
             self._call([*calls, *declarations.ladder_queue_calls(publish.queue)], deadline)
@@ -170,9 +176,12 @@ class Sender(base.Sender):
         return messages.LADDER_ENTRY, key, messages.delayed(publish.envelope, publish.until), publish.mandatory
 
     def _encode(
-        self, channel: int, exchange: str, routing_key: str, envelope: Envelope, mandatory: bool
+        self, channel: int, exchange: str, routing_key: str, envelope: Message, mandatory: bool
     ) -> list[bytes]:
         connection = self._link.connection
+        if self._largest is not None and (size := len(envelope.body)) > self._largest:
+            reason = self._address.too_large(size, self._largest)
+            raise exceptions.EncodeError(f"A message for {routing_key!r} cannot be sent: {reason}")
         try:
             header = cuts.content_header(envelope)
             return connection.encode_publish(channel, exchange, routing_key, header, envelope.body, mandatory)
@@ -230,17 +239,15 @@ class Sender(base.Sender):
     def _objection(self) -> Exception:
         text = "; ".join(dict.fromkeys(self._objections))
         self._objections.clear()
-        if self._forbidden:
-            self._forbidden = False
-            return exceptions.ImproperlyConfigured(f"RabbitMQ at {self._address.url}: {text}")
-        return self._address.lost(text)
+        kind, self._kind = self._kind, None
+        return self._address.lost(text) if kind is None else kind(f"RabbitMQ at {self._address.url}: {text}")
 
     def _report(self) -> None:
         """Log what the server said against messages that nobody waits for any more."""
         for objection in self._objections:
             logger.error("RabbitMQ at %s refused a message that was sent before: %s", self._address.url, objection)
         self._objections.clear()
-        self._forbidden = False
+        self._kind = None
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -253,6 +260,10 @@ class Sender(base.Sender):
             case ChannelClosed() if event.channel == self._channel:
                 self._channel = 0
                 self._objections.append(self._address.explain(event))
-                self._forbidden = event.code == address.ACCESS_REFUSED
+                largest = address.largest_message(event)
+                if largest is not None:
+                    self._largest, self._kind = largest, exceptions.EncodeError
+                elif event.code == address.ACCESS_REFUSED:
+                    self._kind = exceptions.ImproperlyConfigured
             case _:
                 return

@@ -12,11 +12,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from celery.brokers.amqp.address import server_name, tls_context, tune
-from celery.brokers.amqp.connection import State
+from celery.brokers.amqp.channel import State
 from celery.brokers.amqp.errors import ChannelError, ProtocolError
 from celery.brokers.amqp.events import (
     Blocked,
     ChannelClosed,
+    Closed,
     ConnectionClosed,
     Delivered,
     Opened,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from celery.brokers.amqp.events import Event
 
 _CLOSE_TIMEOUT = 1.0
+_MESSAGES = frozenset((Closed, Delivered))
 
 
 class Stream(asyncio.Protocol):
@@ -130,8 +132,9 @@ class Stream(asyncio.Protocol):
         self._check()
 
     async def close(self) -> None:
-        """Say goodbye and disconnect, within a second. Idempotent, never raises."""
-        if self._failure is None and self._transport is not None:
+        """Say goodbye, to who has let us in, and disconnect, within a second. Idempotent, never raises."""
+        let_in = self._opened.done() and not self._opened.cancelled()
+        if let_in and self._failure is None and self._transport is not None:
             self.connection.close()
             self.write()
             with contextlib.suppress(TimeoutError):
@@ -154,7 +157,7 @@ class Stream(asyncio.Protocol):
             self._fail(error)
             return
         for event in events:
-            if type(event) is Delivered:  # a hundred for one of all the others
+            if type(event) in _MESSAGES:  # most of them
                 self._on_event(event)
             elif not self._handle(event):
                 return

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery.brokers.amqp.connection import Connection, State
+from celery.brokers.amqp.channel import State
+from celery.brokers.amqp.connection import Connection
 from celery.brokers.amqp.errors import ProtocolError, StateError
 from celery.brokers.amqp.events import (
     Blocked,
@@ -140,6 +141,17 @@ def test_refused_credentials_and_vhosts_say_why():
     assert (closed.code, "'void'" in closed.text) == (530, True)
 
 
+@pytest.mark.parametrize("handshake", ["start", "start, tune"])
+def test_a_server_that_would_say_why_and_hangs_up_while_one_logs_in_was_lost(handshake):
+    start = method(
+        0, "connection.start", version_minor=9, mechanisms="PLAIN", locales="en_US",
+        server_properties={"capabilities": {"authentication_failure_close": True}},
+    )  # fmt: skip
+    connection = Connection()
+    connection.receive(start + (TUNE if handshake == "start, tune" else b""))
+    assert connection.receive(b"") == [ConnectionClosed(0, "the server closed the connection")]
+
+
 def test_a_frame_size_below_the_protocols_minimum_is_refused():
     with pytest.raises(ProtocolError, match="less than 4096"):
         Connection().receive(START + method(0, "connection.tune", frame_max=100))
@@ -220,7 +232,7 @@ def test_deliveries_come_whole_and_channels_interleave():
     connection.receive(method(2, "channel.open-ok"))
     one = message(1, "basic.deliver", {"type": "t"}, b"x" * 9000, consumer_tag="a", delivery_tag=7, redelivered=True)
     two = message(2, "basic.deliver", {}, b"", exchange="e", routing_key="k", consumer_tag="b", delivery_tag=1)
-    pieces = FrameReader().feed(one)
+    pieces = list(FrameReader().feed(one))
     head = b"".join(encode_frame(*piece) for piece in pieces[:3])
     tail = b"".join(encode_frame(*piece) for piece in pieces[3:])
     assert connection.receive(head + two + tail) == [

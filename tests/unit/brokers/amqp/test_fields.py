@@ -32,14 +32,14 @@ keys = st.text(max_size=40).filter(lambda key: len(key.encode("utf-8", "surrogat
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.dictionaries(keys, values))
 def test_what_is_written_reads_the_same(table):
     encoded = encode_table(table)
     assert decode_table(b"??" + encoded, 2) == (table, len(encoded) + 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.dictionaries(keys, values, min_size=1), st.data())
 def test_a_table_that_is_cut_short_is_an_error_and_never_hangs(table, data):
     encoded = encode_table(table)

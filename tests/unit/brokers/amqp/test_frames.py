@@ -155,11 +155,11 @@ def test_garbage_makes_frames_or_an_error(chunks):
 )
 def test_what_is_no_frame_says_what_it_may_be(stream, words):
     with pytest.raises(ProtocolError, match=words):
-        FrameReader().feed(stream)
+        list(FrameReader().feed(stream))
 
 
 def test_a_heartbeat_is_a_frame():
-    assert FrameReader().feed(HEARTBEAT_FRAME) == [(8, 0, b"")]
+    assert list(FrameReader().feed(HEARTBEAT_FRAME)) == [(8, 0, b"")]
 
 
 @given(names, st.integers(0, 2**64 - 1), st.booleans(), names, names)

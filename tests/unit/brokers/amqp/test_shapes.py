@@ -74,6 +74,14 @@ def test_messages_that_differ_in_ids_only_are_seldom_parsed():
     assert reader.parsed < 30
 
 
+def test_messages_that_differ_in_numbers_are_seldom_parsed():
+    reader = shapes.Shapes()
+    for number in range(-500, 500):
+        payload = header(headers={"group_index": number, "id": "a", "large": 2**40})
+        assert reader.read(payload)[1]["headers"] == {"group_index": number, "id": "a", "large": 2**40}
+    assert reader.parsed < 5
+
+
 def test_messages_without_likeness_are_seldom_learnt_from():
     reader = shapes.Shapes()
     for number in range(2000):
