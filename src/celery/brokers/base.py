@@ -32,13 +32,19 @@ from __future__ import annotations
 import abc
 import enum
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import msgspec
 
 from celery.brokers.topology import Queue
 from celery.wire.envelope import Envelope
 from celery.wire.label import Label
+
+if TYPE_CHECKING:
+    from celery.wire.forms import Message
+else:
+    #: What travels, and is read again, is an envelope (`celery.wire.forms.plain`).
+    Message = Envelope
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,9 +72,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publish(msgspec.Struct, frozen=True, array_like=True):
-    """An envelope and where it goes. Array-like: it travels inside Outcomes."""
+    """A message and where it goes. Array-like: it travels inside Outcomes."""
 
-    envelope: Envelope
+    envelope: Message
     #: "" is the default exchange: the routing key is the name of the queue.
     exchange: str
     routing_key: str
@@ -167,7 +173,7 @@ class ChordStart(msgspec.Struct, frozen=True, array_like=True):
     body: bytes | None = None
 
 
-class ChordPart(msgspec.Struct, frozen=True, array_like=True):
+class ChordPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a finished member of a chord's header tells its chord (wire.md 4.5, step 2)."""
 
     group_id: str
@@ -218,6 +224,15 @@ class Settlement(msgspec.Struct, gc=False):
     closes: ChordClaim | None = None
     #: Set by `settle`.
     claims: list[ChordClaim] = []
+
+
+class Over(NamedTuple):
+    """An attempt that is over, should its message come again."""
+
+    task_id: Any
+    retries: int
+    #: To be stored again then: nobody has said that they are.
+    results: Sequence[ResultWrite] = ()
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -372,9 +387,9 @@ class Receiver(abc.ABC):
             idle: how many messages could begin to run here now.
         """
 
-    def unsure(self) -> list[tuple[Any, int]]:
-        """After the connection was lost: of what was settled for good of late, without the broker's word that it has
-        heard of it, id and retries. It is over, should it come again.
+    def unsure(self) -> list[Over]:
+        """After the connection was lost: what was settled for good of late, without the broker's word that it has heard
+        of it.
         """
         return []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import sys
 import uuid
@@ -13,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import drivers  # noqa: E402  found through the line above
+from redis_server import RedisServer  # noqa: E402  as this one
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,3 +45,10 @@ def bench(request: pytest.FixtureRequest):
         made = drivers.AmqpBench(name, request.getfixturevalue("rabbitmq_url"))
     yield made
     made.close()
+
+
+@pytest.fixture
+def server(private_redis):
+    """A Redis of our own."""
+    with contextlib.closing(RedisServer(private_redis().url)) as server:
+        yield server

@@ -164,6 +164,53 @@ async def test_members_with_results_are_counted_together_in_the_order_of_their_p
         assert await receiver.settle([Settlement(delivery, Verdict.ACK) for delivery in held]) == held
 
 
+async def test_members_with_results_are_counted_together_where_their_order_does_not_matter(place):
+    place.app.conf.result_backend_transport_options = {"result_chord_ordered": False}
+    place.send(4)
+    group_id = place.begin(4)
+    async with place.receiver() as receiver:
+        held = await take(receiver, 4)
+        batch = [member(place, delivery, group_id, index) for index, delivery in enumerate(held[:3])]
+        assert await receiver.settle(batch[:2]) == []
+        again = member(place, held[3], group_id, 0)
+        assert await receiver.settle([again, batch[2]]) == []
+        assert not any(settlement.claims for settlement in [*batch, again])
+        assert sorted(entry.value for entry in place.book.members(group_id)) == [0, 10, 20]
+        [claim] = place.book.add([part(group_id, 3)])
+        assert claim.token
+
+
+async def test_the_last_member_that_is_ours_gets_the_claim_though_one_behind_it_is_not(place):
+    place.send(3)
+    group_id = place.begin(2)
+    async with place.receiver() as receiver:
+        held = await take(receiver, 3)
+        assert await receiver.settle([Settlement(held[2], Verdict.ACK)]) == []
+        batch = [member(place, delivery, group_id, index) for index, delivery in enumerate(held)]
+        assert await receiver.settle(batch) == [held[2]]
+        assert [len(settlement.claims) for settlement in batch] == [0, 1, 0]
+        [claim] = batch[1].claims
+        assert claim.token
+        assert await receiver.settle([Settlement(held[1], Verdict.ACK, follow=[body(place)], closes=claim)]) == []
+        assert bodies(place) == 1
+        assert await receiver.settle([Settlement(delivery, Verdict.ACK) for delivery in held]) == held
+
+
+async def test_a_member_with_a_claim_comes_back_when_its_worker_is_closed(place):
+    place.send(2)
+    group_id = place.begin(2)
+    async with place.receiver() as receiver:
+        held = await take(receiver, 2)
+        batch = [member(place, delivery, group_id, index) for index, delivery in enumerate(held)]
+        assert await receiver.settle(batch) == []
+        assert [len(settlement.claims) for settlement in batch] == [0, 1]
+    async with place.receiver() as receiver:
+        (again,) = await take(receiver, 1, within=TAKEOVER)
+        counted = member(place, again, group_id, 1)
+        assert await receiver.settle([counted]) == []
+        assert [claim.part for claim in counted.claims] == [part(group_id, 1)]
+
+
 async def test_a_member_that_comes_twice_counts_once_beside_others(place):
     place.send(5)
     group_id = place.begin(4)
@@ -182,6 +229,22 @@ async def test_a_member_that_comes_twice_counts_once_beside_others(place):
         last = member(place, held[4], group_id, 3)
         assert await receiver.settle([last]) == []
         assert [claim.part for claim in last.claims] == [part(group_id, 3)]
+
+
+async def test_of_members_that_are_all_ours_those_count_that_were_not_counted_before(place):
+    place.send(5)
+    group_id = place.begin(4)
+    async with place.receiver() as receiver:
+        held = await take(receiver, 5)
+        assert await receiver.settle([member(place, held[0], group_id, 0)]) == []
+        # The first one again, with another value; one that comes twice; and another one at the position of the first.
+        again, twin = member(place, held[1], group_id, 0), member(place, held[2], group_id, 0)
+        again.parts = [ChordPart(group_id, "t0", 0, "SUCCESS", json.dumps([1, "t0", "SUCCESS", 99]).encode())]
+        twin.parts = [ChordPart(group_id, "u0", 0, "SUCCESS", json.dumps([1, "u0", "SUCCESS", 5]).encode())]
+        batch = [again, twin, member(place, held[3], group_id, 1), member(place, held[4], group_id, 1)]
+        assert await receiver.settle(batch) == []
+        assert [settlement.claims for settlement in batch] == [[], [], [], []]
+        assert sorted(entry.value for entry in place.book.members(group_id)) == [0, 5, 10]
 
 
 async def test_one_of_two_members_that_complete_a_chord_gets_the_claim_though_their_results_are_kept_unequally_long(

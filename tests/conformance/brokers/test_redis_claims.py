@@ -9,13 +9,9 @@ import asyncio
 import contextlib
 
 import pytest
+from redis_server import receiving
 
-from celery.brokers.base import Publish
-from celery.brokers.redis import Receiver, Sender
-from celery.brokers.redis.address import read
-from celery.brokers.redis.blocking import Connection
 from celery.brokers.topology import Queue
-from celery.wire.envelope import Envelope
 
 pytestmark = pytest.mark.needs("redis")
 
@@ -23,47 +19,20 @@ pytestmark = pytest.mark.needs("redis")
 TOLD = 3.0
 
 
-class Server:
-    """A Redis of our own, a sender, and what it has been asked."""
-
-    def __init__(self, url):
-        self.url = url
-        self.raw = Connection(read(url, {}))
-        self.sender = Sender(url, {})
-
-    def send(self, *numbers, queue="q"):
-        envelopes = [Envelope({"task": "w.add", "id": str(number)}, b"[[], {}, null]") for number in numbers]
-        self.sender.publish([Publish(envelope, "", queue) for envelope in envelopes])
-
-    def calls(self):
-        """Commands since they were asked for last, of those that a claim is made of."""
-        text = self.raw.call("INFO", "commandstats").decode()
-        self.raw.call("CONFIG", "RESETSTAT")
-        rows = (line.removeprefix("cmdstat_").split(":calls=") for line in text.splitlines() if ":calls=" in line)
-        found = {name: int(rest.split(",")[0]) for name, rest in rows}
-        return {name: found.get(name, 0) for name in ("ltrim", "client|caching", "exists")}
+#: Of the commands, those that a claim is made of.
+OF_CLAIMS = ("ltrim", "client|caching", "exists")
 
 
-@pytest.fixture
-def server(private_redis):
-    server = Server(private_redis().url)
-    # So nobody waits for messages on a connection of its own: `test_redis_waiting.py` is about that.
-    server.raw.call("ACL", "SETUSER", "default", "-client|unblock")
-    yield server
-    server.sender.close()
-    server.raw.close()
+@pytest.fixture(autouse=True)
+def alone(server):
+    """`test_redis_waiting.py` is about connections on which somebody waits."""
+    server.forbid_waiting()
 
 
-@contextlib.asynccontextmanager
-async def receiving(server, *queues):
-    receiver = Receiver(server.url, {}, node="w@h")
-    await receiver.open()
-    try:
-        for queue in queues or ("q",):
-            await receiver.consume(Queue(queue))
-        yield receiver
-    finally:
-        await receiver.close()
+def claims(server):
+    """What was asked for since this was asked last."""
+    calls = server.calls()
+    return {name: calls.get(name, 0) for name in OF_CLAIMS}
 
 
 async def take(receiver, limit=10):
@@ -88,12 +57,12 @@ def test_a_lone_message_is_one_claim_with_one_look(server):
     async def run():
         async with receiving(server) as receiver:
             async with waiting(receiver) as first:
-                server.calls()
+                claims(server)
                 server.send(1)
                 assert await first == [1]
             async with waiting(receiver):
                 # The script asks once which lists have messages; the look asks whether they still do.
-                assert server.calls() == {"ltrim": 1, "client|caching": 1, "exists": 2}
+                assert claims(server) == {"ltrim": 1, "client|caching": 1, "exists": 2}
 
     asyncio.run(run())
 
@@ -117,11 +86,11 @@ def test_a_backlog_is_claimed_without_a_look_each_time_and_what_follows_it_is_to
     async def run():
         server.send(*range(40))
         async with receiving(server) as receiver:
-            server.calls()
+            claims(server)
             for first in range(0, 40, 4):
                 assert await take(receiver, 4) == list(range(first, first + 4))
             async with waiting(receiver) as last:
-                assert server.calls()["client|caching"] <= 3
+                assert claims(server)["client|caching"] <= 3
                 server.send(40)
                 assert await last == [40]
 

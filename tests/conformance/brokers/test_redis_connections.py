@@ -56,6 +56,11 @@ def test_a_password_is_given_and_a_wrong_one_is_a_matter_of_configuration(privat
             asyncio.run(Receiver(url, {}, node="w").open())
 
 
+def test_a_password_that_the_server_does_not_ask_for_is_no_error(redis_url):
+    """Nor is it for redis-py, so projects keep one in the URL of a server that has none."""
+    asyncio.run(there_and_back(redis_url.replace("://", "://:unasked@"), {}))
+
+
 def test_a_unix_socket_will_do(private_redis, tmp_path):
     private_redis(unixsocket=str(tmp_path / "redis.sock"))
     asyncio.run(there_and_back(f"redis+socket://{tmp_path}/redis.sock?virtual_host=1", {}))

@@ -15,71 +15,17 @@ import textwrap
 import threading
 
 import pytest
+from redis_server import receiving
 
-from celery.brokers.base import Publish, Settlement, Verdict
-from celery.brokers.redis import Receiver, Sender
+from celery.brokers.base import ResultWrite, Settlement, Verdict
 from celery.brokers.redis.address import read
 from celery.brokers.redis.blocking import Connection
-from celery.brokers.topology import Queue
-from celery.wire.envelope import Envelope
+from celery.brokers.redis.settling import ResultStore
 
 pytestmark = pytest.mark.needs("redis")
 
 #: Seconds in which a message comes, on a busy machine too.
 SOON = 3.0
-
-
-class Server:
-    """A Redis of our own, a sender, and what it has been asked."""
-
-    def __init__(self, url):
-        self.url = url
-        self.raw = Connection(read(url, {}))
-        self.sender = Sender(url, {})
-
-    def send(self, *numbers, queue="q", priority=0, size=10):
-        envelopes = [
-            Envelope({"task": "w.add", "id": str(number)}, b"x" * size, properties={"priority": priority})
-            for number in numbers
-        ]
-        self.sender.publish([Publish(envelope, "", queue) for envelope in envelopes])
-
-    def calls(self):
-        """Commands since they were asked for last."""
-        text = self.raw.call("INFO", "commandstats").decode()
-        self.raw.call("CONFIG", "RESETSTAT")
-        rows = (line.removeprefix("cmdstat_").split(":calls=") for line in text.splitlines() if ":calls=" in line)
-        return {name: int(rest.split(",")[0]) for name, rest in rows}
-
-    def blocked(self):
-        """How many clients wait for a message."""
-        text = self.raw.call("INFO", "clients").decode()
-        return int(text.partition("blocked_clients:")[2].split()[0])
-
-    def key(self, kind):
-        """The key of the one worker."""
-        [key] = self.raw.call("KEYS", f"celeriac.{kind}.*")
-        return key
-
-
-@pytest.fixture
-def server(private_redis):
-    server = Server(private_redis().url)
-    yield server
-    server.sender.close()
-    server.raw.close()
-
-
-@contextlib.asynccontextmanager
-async def receiving(server, *queues, node="w@h"):
-    receiver = Receiver(server.url, {}, node=node)
-    await receiver.open()
-    try:
-        for queue in queues or ("q",):
-            await receiver.consume(Queue(queue))
-        yield receiver
-    finally:
-        await receiver.close()
 
 
 async def until(condition, seconds=SOON):
@@ -145,6 +91,114 @@ def test_what_is_settled_at_once_is_ours(server):
                     assert await acknowledge(receiver, await first) == []
             assert server.raw.call("KEYS", "unacked*") == []
             assert server.raw.call("LLEN", "q") == 0
+
+    asyncio.run(run())
+
+
+def sharing(server, receiver, database=0):
+    """Let a receiver store results, in a database of its server."""
+    place = read(f"{server.url.rpartition('/')[0]}/{database}", {})
+    backend = type("Backend", (), {"shared_store": ResultStore(place, "meta-", 60, None)})()
+    assert receiver.share(backend)
+
+
+def done(delivery, state="SUCCESS"):
+    """It has run, and gave a result."""
+    task_id = delivery.envelope.headers["id"]
+    return Settlement(delivery, Verdict.ACK, results=[ResultWrite(task_id, state, f'{{"status":"{state}"}}'.encode())])
+
+
+@pytest.mark.parametrize(("state", "life"), [("SUCCESS", range(50, 61)), ("FAILURE", [-1])])
+def test_what_ends_at_once_is_settled_in_place_of_its_record(server, state, life):
+    async def run():
+        async with receiving(server) as receiver:
+            sharing(server, receiver)
+            server.calls()
+            for number in range(20):
+                async with waiting(server, receiver) as first:
+                    server.send(number)
+                    [found] = await first
+                    assert await receiver.settle([done(found, state)]) == []
+                assert server.raw.call("GET", f"meta-{number}") == f'{{"status":"{state}"}}'.encode()
+                assert server.raw.call("TTL", f"meta-{number}") in life
+            calls = server.calls()
+            assert calls["set"] == calls["publish"] == 20
+            # A busy machine may be late with some.
+            assert calls.get("hset", 0) < 10
+            assert server.raw.call("KEYS", "unacked*") == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("database", [0, 1])
+@pytest.mark.parametrize(("before", "after"), [("STARTED", "FAILURE"), ("SUCCESS", "SUCCESS")])
+def test_a_record_that_is_stored_already_is_replaced_only_where_it_may_be(server, before, after, database):
+    async def run():
+        async with receiving(server) as receiver:
+            sharing(server, receiver, database)
+            with contextlib.closing(Connection(read(f"{server.url.rpartition('/')[0]}/{database}", {}))) as results:
+                for number in range(5):
+                    results.call("SET", f"meta-{number}", f'{{"status":"{before}"}}')
+                    async with waiting(server, receiver) as first:
+                        server.send(number)
+                        [found] = await first
+                        assert await receiver.settle([done(found, "FAILURE")]) == []
+                    assert results.call("GET", f"meta-{number}") == f'{{"status":"{after}"}}'.encode()
+            assert server.raw.call("KEYS", "unacked*") == []
+        assert server.raw.call("KEYS", "celeriac*") == []
+
+    asyncio.run(run())
+
+
+def test_what_was_taken_over_before_it_was_recorded_is_not_settled_by_who_had_it(server):
+    async def run():
+        async with receiving(server) as receiver:
+            sharing(server, receiver)
+            async with waiting(server, receiver) as first:
+                server.send(1)
+                [found] = await first
+                # As `inherit` leaves it, but for the record, which is its heir's by now.
+                server.raw.call("SET", server.key("waiting"), "")
+                server.raw.call("DEL", "unacked", "unacked_index")
+                assert await receiver.settle([done(found)]) == [found]
+            assert server.raw.call("EXISTS", "meta-1") == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_that_came_one_after_the_other_each_is_settled_as_itself(server, order):
+    async def run():
+        async with receiving(server) as receiver:
+            sharing(server, receiver)
+            for number in range(0, 40, 2):
+                found = []
+                async with waiting(server, receiver) as first:
+                    server.send(number)
+                    found += await first
+                second = asyncio.create_task(take(receiver))
+                server.send(number + 1)
+                found += await second
+                for delivery in found[::order]:
+                    assert await receiver.settle([done(delivery)]) == []
+                    assert server.raw.call("EXISTS", "meta-" + delivery.envelope.headers["id"]) == 1
+            assert server.raw.call("KEYS", "unacked*") == []
+            assert server.raw.call("LLEN", "q") == 0
+
+    asyncio.run(run())
+
+
+def test_a_server_that_has_forgotten_its_scripts_is_told_them_again(server):
+    async def run():
+        async with receiving(server) as receiver:
+            sharing(server, receiver)
+            for number in range(5):
+                async with waiting(server, receiver) as first:
+                    server.send(number)
+                    [found] = await first
+                    server.raw.call("SCRIPT", "FLUSH")
+                    assert await receiver.settle([done(found)]) == []
+                assert server.raw.call("EXISTS", f"meta-{number}") == 1
 
     asyncio.run(run())
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 from drivers import SOON, TAKEOVER, SqliteBench, eventually, ids, message, settle, take
@@ -237,3 +238,30 @@ async def test_expired_results_are_deleted_by_a_working_receiver(bench, backend,
     assert stored() == 1
     async with bench.receiver(bench.queue()):
         await eventually(lambda: stored() == 0)
+
+
+def large_batch(count, queue):
+    body = b"x" * 100_000
+    return [Publish(message(str(number), body), "", queue) for number in range(count)]
+
+
+async def test_of_a_long_batch_a_little_is_in_memory_at_a_time(bench):
+    queue, sender = bench.queue(), bench.sender()
+    sender.publish(large_batch(2, "other"))
+    batch = large_batch(100, queue.name)
+    tracemalloc.start()
+    try:
+        sender.publish(batch)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
+    async with bench.receiver(queue) as receiver:
+        assert ids(await take(receiver, 100)) == [str(number) for number in range(100)]
+
+
+def test_nothing_of_a_long_batch_is_sent_when_a_message_cannot_be_written(bench):
+    queue, sender = bench.queue(), bench.sender()
+    with pytest.raises(TypeError, match="object"):
+        sender.publish([*large_batch(50, queue.name), Publish(message(headers={"x": object()}), "", queue.name)])
+    assert sender.length(queue.name) == 0

@@ -18,6 +18,7 @@ import contextlib
 import select
 import socket
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery.brokers.redis import resp, sentinel
@@ -52,6 +53,8 @@ class Connection:
         self._socket: socket.socket | None = None
         #: What waits for the socket; None: `usable` does.
         self._waiter: select.poll | None = None
+        #: The same for it and another descriptor, from when that is first waited for.
+        self._beside: select.poll | None = None
         #: None: it never spins.
         self._spinning: Spinning | None = None
         self._reader: Any = None
@@ -81,10 +84,31 @@ class Connection:
         A refused one has a ReplyError as its reply; with `check` the first of these is raised.
         """
         self.send(commands, timeout=timeout)
-        spinning = self._spinning
-        if spinning is not None and (tries := spinning.tries()):
-            spinning.ended(self._spin(tries))
-        replies = [self.read(timeout) for _ in commands]
+        self.spin()
+        return self._looked_at([self.read(timeout) for _ in commands], check)
+
+    def transaction(self, writes: Iterable[Sequence[Command]], *, timeout: float | None = None) -> None:
+        """Have commands take effect together, or not at all; those of a write are made when it is its turn.
+
+        Raises:
+            OperationalError: no connection, not over within `timeout` seconds (default: the address's for each wait),
+                or the server refused.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        connected, count = self._ready(), 0
+        try:
+            for commands in chain(((("MULTI",),),), writes, ((("EXEC",),),)):
+                self._write(connected, b"".join(map(resp.pack, commands)), self._bound(remaining(deadline)))
+                count += len(commands)
+        except OSError as error:
+            self._fail(error)
+        except BaseException:
+            self.close()  # what is half said is not to be gone on with
+            raise
+        *replies, done = [self.read(remaining(deadline)) for _ in range(count)]
+        self._looked_at([*replies, *(done if isinstance(done, list) else (done,))], check=True)
+
+    def _looked_at(self, replies: list[Any], check: bool) -> list[Any]:
         for reply in replies:
             if isinstance(reply, resp.ReplyError):
                 if any(map(resp.displaced, replies)):
@@ -133,18 +157,33 @@ class Connection:
                 early = True
         return reply
 
-    def arrived(self) -> list[Any]:
-        """All replies, errors and pushes that are here, without waiting."""
-        while self._feed() == _CHUNK or (self._encrypted and self._socket.pending()):  # type: ignore[union-attr]  # of TLS
+    def spin(self) -> bool:
+        """Ask for a short while whether replies are here, where that pays, and read them; whether they were."""
+        spinning = self._spinning
+        if spinning is None or not (tries := spinning.tries()):
+            return False
+        found = self._spin(tries)
+        spinning.ended(found)
+        return found
+
+    def arrived(self, *, read: bool = False) -> list[Any]:
+        """All replies, errors and pushes that are here, without waiting; with `read`, those that `spin` has read."""
+        while not read and (self._feed() == _CHUNK or (self._encrypted and self._socket.pending())):  # type: ignore[union-attr]  # of TLS
             continue
         found = []
         while (reply := self._next()) is not resp.NOTHING:
             found.append(reply)
         return found
 
-    def fileno(self) -> int:
-        """The socket's descriptor, for `usable`; -1 without a connection."""
-        return -1 if self._socket is None else self._socket.fileno()
+    def ready(self, seconds: float, other: int) -> list[int]:
+        """Wait for something to read, here or at `other`, always the same descriptor. Which have it, or have failed."""
+        if self._waiter is None or self._socket is None:
+            return usable((other,) if self._socket is None else (self._socket.fileno(), other), seconds)
+        if self._beside is None:
+            self._beside = select.poll()
+            self._beside.register(self._socket, select.POLLIN)
+            self._beside.register(other, select.POLLIN)
+        return [descriptor for descriptor, _ in self._beside.poll(1000 * seconds)]
 
     def close(self) -> None:
         """Disconnect. Idempotent; the next call connects again."""
@@ -166,10 +205,9 @@ class Connection:
         """Wait for something to read, or the connection's end."""
         if self._waiter is not None:
             return bool(self._waiter.poll(1000 * seconds))
-        return bool(usable((self.fileno(),), seconds))
+        return bool(usable((self._socket.fileno(),), seconds))  # type: ignore[union-attr]  # it is connected
 
     def _spin(self, tries: int) -> bool:
-        """Ask so often whether a reply is here, and read it; False when it was not."""
         assert self._socket is not None
         receive = self._socket.recv
         for _ in range(tries):
@@ -257,7 +295,7 @@ class Connection:
             self._blocked = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
         connected.settimeout(0.0)
         self._socket = connected
-        self._waiter = self._spinning = None
+        self._waiter = self._beside = self._spinning = None
         # gevent and eventlet put their own in place, whose waiting belongs to the hub of the thread.
         if isinstance(connected, _socket.socket):
             if hasattr(select, "poll"):
@@ -345,3 +383,8 @@ def tune(connected: socket.socket, address: Address) -> None:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in address.keepalive_options.items():
             connected.setsockopt(socket.IPPROTO_TCP, int(option), int(value))
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Seconds that are left of a call; None: as many as it takes."""
+    return None if deadline is None else max(deadline - time.monotonic(), 0.001)

@@ -20,7 +20,10 @@ Rules
        others that two have no record yet; some claims in a row that give one or none begin it again. The list
        is the most urgent one of the queue that was consumed first: one that does not change, as each change is a look.
        A claim may go out beside a wait, for one message less than is wanted.
-    7. Lists whose messages were large are claimed from otherwise: `celery.brokers.redis.moving`.
+    7. Lists whose messages were large are claimed from otherwise: `celery.brokers.redis.moving`. Such a claim gives a
+       few megabytes, which take time to move. So where it gave all that it was asked for, and there is room for more,
+       the next one goes out as it is taken in, and the server moves messages while those before go on to children.
+       Together they give no more than whoever receives has room for.
 """
 
 from __future__ import annotations
@@ -45,8 +48,7 @@ _POLL = 0.05
 _LOOK_AGAIN = 5.0
 #: Messages taken by one claim, so that no single one holds the server up.
 _MOST_AT_ONCE = 1000
-#: Bytes of messages after which a claim takes no more: the server cuts off a client that subscribes to channels, as we
-#: do, when its replies pile up (by default at 32 MB).
+#: Bytes of messages after which a claim takes no more, for the same reason.
 _BYTES_AT_ONCE = 1 << 20
 #: After so many claims that gave one message or none, messages come one by one.
 _ALONE = 32
@@ -86,6 +88,8 @@ class _Claim:
         self.around = False
         #: Of the claim; with a look: of the claim, the wish to be told, the look.
         self.replies: list[Any] | None = None
+        #: So many of these are asked for.
+        self.most = 0
         #: Instead of replies, where it takes more than one round trip.
         self.moving: asyncio.Task[list[Any]] | None = None
 
@@ -150,6 +154,8 @@ class Claims:
         self._news = False
         #: The last claim gave all it was asked for.
         self._full = False
+        #: The last claim gave all large messages that it asked for.
+        self._goes_on = False
         self._claim: _Claim | None = None
         #: What goes out when there is news, made while nobody waits for it: a fortieth of a lone round trip.
         self._next: _Claim | None = None
@@ -339,7 +345,7 @@ class Claims:
             if found:
                 return cast("list[Any]", found)
         _, name, suffix = claim.lanes[large]
-        most = self._mover.most(name, claim.limit)
+        most = claim.most = self._mover.most(name, claim.limit)
         tags = [self._tag(number) for number in range(claim.first, claim.first + most)]
         texts = await self._mover.take(name, suffix, tags)
         if texts:
@@ -365,8 +371,21 @@ class Claims:
         if self.waiting is not None and (came := self.waiting.take()):
             queue = self.waiting.queue
             self._mover.learn(self._keys.lists(queue)[0], [came[1]])
-            claimed.append(Claimed(queue, *came))
+            # First: the wait began before the claim, and its list is the most urgent one.
+            claimed.insert(0, Claimed(queue, *came))
         return claimed
+
+    def go_on(self, room: int) -> None:
+        """Claim again at once, after large messages (rule 7).
+
+        Args:
+            room: of the one who receives, less what he is given now.
+        """
+        if self._goes_on and room > 0:
+            self._goes_on = False
+            self._wanted = room
+            self._go()
+            self._wanted = 0
 
     def _taken(self, claim: _Claim, found: list[Any]) -> list[Claimed]:
         claimed: list[Claimed] = []
@@ -378,6 +397,7 @@ class Claims:
             for text in found[at + 1]:
                 claimed.append(Claimed(queue, self._tag(claim.first + len(claimed)), text))
         self._full = len(claimed) == claim.limit
+        self._goes_on = 0 < len(claimed) == claim.most
         if (not claim.looks and (claimed or self._tracked)) or (claim.around and self._full):
             self._news = True
         if len(claimed) > 1:

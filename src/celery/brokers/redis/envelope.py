@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -23,9 +23,10 @@ from celery.wire.forms import TAG_MARK, Filled, cut
 from celery.wire.sealed import COUNT_HEADER, UnreadableError, failures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from celery.wire.envelope import Envelope
+    from celery.wire.forms import Message
 
 
 class Record(NamedTuple):
@@ -60,7 +61,7 @@ class _Tags:
 _tags = _Tags()
 
 
-def encode(envelope: Envelope | Filled, exchange: str, routing_key: str) -> bytes:
+def encode(envelope: Message, exchange: str, routing_key: str) -> bytes:
     """An envelope as text, under a fresh delivery tag."""
     tag = _tags.format % _tags.next()
     if type(envelope) is Filled:
@@ -77,7 +78,7 @@ def encode(envelope: Envelope | Filled, exchange: str, routing_key: str) -> byte
     return _text(envelope, exchange, routing_key, tag.decode())
 
 
-def _text(envelope: Envelope | Filled, exchange: str, routing_key: str, tag: str) -> bytes:
+def _text(envelope: Message, exchange: str, routing_key: str, tag: str) -> bytes:
     properties = {
         **envelope.properties,
         "delivery_info": {"exchange": exchange, "routing_key": routing_key},
@@ -97,9 +98,21 @@ def _text(envelope: Envelope | Filled, exchange: str, routing_key: str, tag: str
         text = _write(wire)
         # The body comes first: '{"body":""'.
         return text if encode is None else b"".join((text[:9], encode(body), text[9:]))
+    except TypeError as exc:
+        raise _complaint(envelope.headers, exc) from None
     except UnicodeEncodeError:  # a lone surrogate, which only the escaped form can carry
         wire["body"] = binascii.b2a_base64(body, newline=False).decode("ascii")
         return json.dumps(wire).encode("ascii")
+
+
+def _complaint(headers: Mapping[str, Any], exc: TypeError) -> TypeError:
+    """The error with the name of the header that it is about."""
+    for name, value in headers.items():
+        try:
+            _write(value)
+        except TypeError:
+            return TypeError(f"The header {name!r} has no form in JSON: {value!r}")
+    return exc
 
 
 @cache

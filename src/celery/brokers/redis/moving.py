@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 #: Bytes of a message from which on two round trips cost less than Lua does.
 _LARGE = 1 << 14
-#: Bytes of one claim, if messages are like those before: more than by script, as it takes two round trips; far from
-#: the 32 MB with which the server cuts off a client that subscribes to channels, as we do.
+#: Bytes of one claim, if messages are like those before: more than by script, as it takes two round trips.
 _BYTES_AT_ONCE = 1 << 22
 #: Messages of one claim: that those before were of one size promises nothing about these.
 _MOST_AT_ONCE = 32

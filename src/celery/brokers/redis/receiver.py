@@ -93,7 +93,13 @@ class Receiver(base.Receiver):
         try:
             tracking = await stream.send("CLIENT", "TRACKING", "ON", "OPTIN")
             tracked = not isinstance(tracking, resp.ReplyError)
-            self._subscriptions = Subscriptions(stream, self._keys, self._routes, tracked=tracked)
+            self._subscriptions = Subscriptions(
+                stream,
+                lambda ended: streaming.connect(self._address, self._pushed, ended),
+                self._keys,
+                self._routes,
+                tracked=tracked,
+            )
             self._claims = Claims(
                 stream, self._keys, self._id, self._token, Mover(stream, self._keys, self._id),
                 strategy=self._strategy, tracked=tracked, arrived=self._woken.set,
@@ -206,6 +212,8 @@ class Receiver(base.Receiver):
             claimed = self._claims.take_in() if self._claims is not None else []
             stream = self._connected()
             if claimed:
+                assert self._claims is not None
+                self._claims.go_on(limit - len(self._ready) - len(self._copies) - len(claimed))
                 await self._open_all(stream, claimed)
             if found := self._taken(limit):
                 return found
@@ -273,6 +281,10 @@ class Receiver(base.Receiver):
     async def settle(self, batch: Sequence[base.Settlement]) -> list[Delivery]:
         """Apply settlements in one script; gives the deliveries that were no longer ours."""
         stream = self._connected()
+        if self._claims is not None and self._claims.waiting is not None:
+            ours = await self._claims.waiting.settle(batch, self._store)
+            if ours is not None:
+                return [] if ours else [batch[0].delivery]
         postings = await self._postings(stream, batch)
         kept = self._kept(batch, postings)
         plan = settling.plan(batch, postings, self._keys, store=self._store, visibility_timeout=self._timeout)

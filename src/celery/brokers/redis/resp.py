@@ -89,11 +89,12 @@ def handshake(address: Address, *, pushes: bool) -> list[Command]:
     """The commands that make a fresh connection ours. With `pushes` it speaks RESP3 (Redis 6 and later)."""
     commands: list[Command] = []
     credentials = address.credentials()
+    # By name also where the URL has none: a server that wants no password then takes any, as it does from redis-py.
+    login = ("AUTH", *(credentials if len(credentials) > 1 else ("default", *credentials))) if credentials else ()
     if pushes:
-        login = ("AUTH", *(credentials if len(credentials) > 1 else ("default", *credentials))) if credentials else ()
         commands.append(("HELLO", 3, *login))
-    elif credentials:
-        commands.append(("AUTH", *credentials))
+    elif login:
+        commands.append(login)
     if address.database:
         commands.append(("SELECT", address.database))
     if address.client_name:
@@ -123,7 +124,7 @@ def refused(address: Address, error: Exception) -> Exception:
     text = str(error)
     if text.startswith(_SETTINGS):
         return exceptions.ImproperlyConfigured(
-            f"Redis at {address.url} refuses: {text}. Check user, password, rights and database in the URL."
+            f"Redis at {address.url} refuses: {text.rstrip('.')}. Check user, password, rights and database in the URL."
         )
     if text.startswith("ERR unknown command") and "HELLO" in text:
         return exceptions.ImproperlyConfigured(f"Redis at {address.url} is too old: a worker needs version 6.0.")

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.resp import Command
     from celery.brokers.topology import Queue
-    from celery.wire.envelope import Envelope
     from celery.wire.forms import Form
 
 #: Life of a list of replies that nobody reads, in ms (wire.md 6.11): what 5.7's control queues have.
@@ -103,7 +102,7 @@ class Routes:
             publish: the message and its address.
             members: the binding sets of the exchanges for which `needs_bindings`.
         """
-        message: Envelope | forms.Filled = publish.envelope
+        message = publish.envelope
         exchange, key = publish.exchange, publish.routing_key
         if not exchange:
             form, queue = message.form if type(message) is forms.Filled else None, publish.queue

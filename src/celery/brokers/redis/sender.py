@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from celery.brokers import base
 from celery.brokers.redis import address, dead, envelope, routing
-from celery.brokers.redis.blocking import Connection
+from celery.brokers.redis.blocking import Connection, remaining
 from celery.brokers.redis.inbox import Inbox
 from celery.brokers.redis.keys import Keys
 from celery.brokers.redis.resp import pack_texts
 from celery.brokers.redis.scripts import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from celery.brokers.redis.resp import Command
     from celery.brokers.topology import Queue
 
 CAPABILITIES = base.Capabilities(name="redis", started_records=True, transactional=True)
 
-#: Values of one LPUSH, so that no single command holds the server up.
+#: Values of one LPUSH, and messages of one step, so that nothing holds the server up.
 _PUSH_AT_ONCE = 510
+#: Bytes of messages from which on a write is full: what is about to leave is in memory twice.
+_WRITE = 1 << 20
 #: From so many on they are packed here.
 _MANY = 32
 #: Dead letters that are read at once to be sent again.
@@ -69,10 +72,11 @@ class Sender(base.Sender):
             if publish.exchange:
                 straight = False
         members = {} if straight else self._members(batch, deadline)
-        post = self._routes.post
-        commands = pushes([post(publish, members) for publish in batch])
-        if commands:
-            self._connection.pipeline(commands, timeout=_remaining(deadline), check=True)
+        if len(batch) == 1:
+            self._send(pushes((self._routes.post(batch[0], members),)), deadline)
+            return
+        for start in range(0, len(batch), _PUSH_AT_ONCE):
+            self._send_many(batch[start : start + _PUSH_AT_ONCE], members, deadline)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Bind queues; a queue itself exists once a message waits in it."""
@@ -128,10 +132,46 @@ class Sender(base.Sender):
         self._connection.close()
         self._declared.clear()
 
+    def _send(self, commands: list[Command], deadline: float | None) -> None:
+        if commands:
+            self._connection.pipeline(commands, timeout=remaining(deadline), check=True)
+
+    def _send_many(
+        self, batch: Sequence[base.Publish], members: Mapping[str, Iterable[bytes]], deadline: float | None
+    ) -> None:
+        """Send in one write; what is too long for that in a transaction, whose messages are made as it is written.
+
+        A header is counted as a whole: a sender that dies leaves all of what it had begun to send, or nothing.
+        """
+        writes = self._in_writes(batch, members)
+        first, second = next(writes), next(writes, None)
+        if second is None:
+            self._send(first, deadline)
+        else:
+            self._connection.transaction(chain((first, second), writes), timeout=remaining(deadline))
+
+    def _in_writes(
+        self, batch: Sequence[base.Publish], members: Mapping[str, Iterable[bytes]]
+    ) -> Iterator[list[Command]]:
+        """The commands for one write after the other."""
+        post = self._routes.post
+        postings: list[routing.Posting] = []
+        size = 0
+        for publish in batch:
+            posting = post(publish, members)
+            postings.append(posting)
+            for _, text in posting.pushes or posting.channels:
+                size += len(text)
+            if size >= _WRITE:
+                yield pushes(postings)
+                postings, size = [], 0
+        if postings:
+            yield pushes(postings)
+
     def _members(self, batch: Sequence[base.Publish], deadline: float | None) -> dict[str, Iterable[bytes]]:
         """The binding sets that decide where the batch goes."""
         names, lookup = self._routes.lookup(batch)
-        replies = self._connection.pipeline(lookup, timeout=_remaining(deadline), check=True) if lookup else []
+        replies = self._connection.pipeline(lookup, timeout=remaining(deadline), check=True) if lookup else []
         return self._routes.found(names, replies)
 
     def _declare(self, queue: Queue) -> None:
@@ -183,7 +223,3 @@ def pushes(postings: Iterable[routing.Posting]) -> list[Command]:
 
 def _push(name: str, texts: list[bytes]) -> Command:
     return ("LPUSH", name, *texts) if len(texts) < _MANY else pack_texts(("LPUSH", name), texts)
-
-
-def _remaining(deadline: float | None) -> float | None:
-    return None if deadline is None else max(deadline - time.monotonic(), 0.001)

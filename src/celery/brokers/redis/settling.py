@@ -8,11 +8,11 @@ the first received must be pushed last, so returns are applied after all else an
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from celery.brokers.base import ChordClaim, Verdict
+from celery.brokers.base import ChordClaim, Settlement, Verdict
 from celery.brokers.redis import dead, envelope
 from celery.brokers.redis.address import Address
 from celery.brokers.redis.chords import ChordStore, score_of
@@ -21,7 +21,7 @@ from celery.brokers.redis.keys import DELAYED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from celery.brokers.base import Delivery, ResultWrite, Settlement
+    from celery.brokers.base import Delivery, ResultWrite
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.routing import Posting
 
@@ -127,8 +127,9 @@ def plan(
     if back:
         paired = [pair for pair in paired if pair[0].verdict not in _BACK] + back[::-1]
     chords = store.chords if store else None
-    arguments: list[str | bytes | int | float] = [len(done), len(done) + len(kept)]
-    done += kept.settlements()
+    plain = len(done)
+    done += kept.settlements() + counted.settlements()
+    arguments: list[str | bytes | int | float] = [plain, len(done)]
     arguments += [settlement.delivery.receipt.tag for settlement in done]
     arguments += kept.arguments() + counted.arguments()
     for settlement, posting in paired:
@@ -148,7 +149,7 @@ def plan(
             arguments += consequences
         if receipt is not None and verdict > Verdict.START:
             arguments += _destination(settlement, receipt, keys, visibility_timeout)
-    return Plan(arguments, done + counted.settlements() + [settlement for settlement, _ in paired])
+    return Plan(arguments, done + [settlement for settlement, _ in paired])
 
 
 def _only_done(settlement: Settlement) -> bool:
@@ -158,13 +159,33 @@ def _only_done(settlement: Settlement) -> bool:
     return settlement.verdict is _ACK and not settlement.after_start and not (settlement.begins or settlement.closes)
 
 
+class _Alike(msgspec.Struct):
+    """Settlements that acknowledge and keep one result, and are alike in all but that."""
+
+    #: Before and behind their number.
+    head: tuple[str | int, ...]
+    terms: tuple[str, ...]
+    settlements: list[Settlement]
+    #: Key and record of each.
+    records: list[str | bytes]
+    #: Of members of a chord: the words that they are counted by; and what is added: score and part of each, or only
+    #: parts, where these are kept as they come.
+    words: list[str]
+    parts: list[str | bytes]
+
+    def arguments(self) -> list[str | bytes | int | float]:
+        """As the script takes them."""
+        return [*self.head, len(self.settlements), *self.terms, *self.records, *self.words, *self.parts]
+
+
 class _Kept:
     """Settlements that acknowledge and keep one result, as lists of those that are alike."""
 
     def __init__(self, store: ResultStore | None) -> None:
         self._store = store
-        #: What begins a list -> its settlements, and its words.
-        self._lists: dict[tuple[int | str, ...], tuple[list[Settlement], list[str | bytes]]] = {}
+        self._lists: list[_Alike] = []
+        #: By what they have in common: those that have room.
+        self._open: dict[Any, _Alike] = {}
 
     def take(self, settlement: Settlement) -> bool:
         """Whether it is one of them."""
@@ -172,41 +193,30 @@ class _Kept:
         if store is None or len(settlement.results) != 1:
             return False
         result = settlement.results[0]
-        head = STORED, store.life(result.state)
-        self._add(head, settlement, (store.prefix + result.task_id, result.payload))
+        alike = self._open.get(result.state) or self._begin(result.state, STORED, store.life(result.state))
+        alike.settlements.append(settlement)
+        alike.records += (store.prefix + result.task_id, result.payload)
         return True
 
-    def __len__(self) -> int:
-        return sum(len(settlements) for settlements, _ in self._lists.values())
-
-    def _add(self, head: tuple[int | str, ...], settlement: Settlement, words: tuple[str | bytes, ...]) -> None:
-        if head not in self._lists:
-            self._lists[head] = [], []
-        settlements, known = self._lists[head]
-        settlements.append(settlement)
-        known += words
+    def _begin(self, common: Any, name: str, life: int | str, *terms: str) -> _Alike:
+        alike = self._open[common] = _Alike((name, life), terms, [], [], [], [])
+        self._lists.append(alike)
+        return alike
 
     def arguments(self) -> list[str | bytes | int | float]:
         """The lists, for the script."""
-        arguments: list[str | bytes | int | float] = []
-        for (name, life, *rest), (settlements, words) in self._lists.items():
-            arguments += (name, life, len(settlements), *rest)
-            arguments += words
-        return arguments
+        return [argument for alike in self._lists for argument in alike.arguments()]
 
     def settlements(self) -> list[Settlement]:
         """What was taken, in the order of the arguments."""
-        return [settlement for settlements, _ in self._lists.values() for settlement in settlements]
+        return [settlement for alike in self._lists for settlement in alike.settlements]
 
 
 class _Counted(_Kept):
     """Those whose task is a member of a chord besides, as lists of the members of one chord."""
 
-    def __init__(self, store: ResultStore | None) -> None:
-        super().__init__(store)
-        self._taken = 0
-        #: Begins the token of each list.
-        self._word = ""
+    #: Begins the token of each list.
+    _token = ""
 
     def take(self, settlement: Settlement) -> bool:
         """Whether it is one of them."""
@@ -214,15 +224,17 @@ class _Counted(_Kept):
         if store is None or store.chords is None or len(settlement.results) != 1 or len(settlement.parts) != 1:
             return False
         result, part = settlement.results[0], settlement.parts[0]
-        if result.task_id != part.task_id:
-            return False
-        self._word = self._word or uuid.uuid4().hex
-        life = store.life(result.state)
-        token = f"{self._word}.{life}.{self._taken // _AT_ONCE}"  # no two lists of a chord have the same
-        self._taken += 1
-        head = COUNTED, life, store.prefix, store.chords.key(part.group_id), token
-        tag = settlement.delivery.receipt.tag
-        self._add(head, settlement, (tag, part.task_id, result.payload, score_of(part), part.payload))
+        common = part.group_id, result.state
+        alike = self._open.get(common)
+        if alike is None or len(alike.settlements) == _AT_ONCE:
+            self._token = self._token or uuid.uuid4().hex
+            token = f"{self._token}.{len(self._lists)}"  # no two lists have the same
+            alike = self._begin(common, COUNTED, store.life(result.state), store.chords.key(part.group_id), token)
+        score = score_of(part)
+        alike.settlements.append(settlement)
+        alike.records += (store.prefix + result.task_id, result.payload)
+        alike.words.append(f"{part.task_id}:{score}")
+        alike.parts += (score, part.payload) if store.chords.ordered else (part.payload,)
         return True
 
 

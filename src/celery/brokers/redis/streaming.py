@@ -1,7 +1,10 @@
 """An asyncio connection to Redis: commands are written at once and answered in order; pushes go to a callback.
 
-It speaks RESP3 (Redis 6.0), so that subscriptions, notices about changed keys and ordinary replies share one socket.
+It speaks RESP3 (Redis 6.0), so that messages of channels, notices about changed keys and replies share one socket.
 It lives once: when it is lost, every waiting and every later call raises, and its owner makes another.
+
+Replies are read into a buffer of the connection's own, which grows with what is read at once: the loop would make an
+object of each read, and copy it, before the parser copies it once more.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from celery.brokers.redis.address import Address
     from celery.brokers.redis.resp import Command
     from celery.brokers.redis.scripts import Script
+
+
+#: Bytes of the buffer: at first, and at most.
+_LEAST, _MOST = 1 << 13, 1 << 20
 
 
 class _Answer(Protocol):
@@ -55,7 +62,7 @@ class _Question:
         """Nothing."""
 
 
-class Stream(asyncio.Protocol):
+class Stream(asyncio.BufferedProtocol):
     """One connection; make it with `connect`."""
 
     def __init__(self, address: Address, pushed: Callable[[list[Any]], None], ended: Callable[[], None]) -> None:
@@ -63,6 +70,7 @@ class Stream(asyncio.Protocol):
         self._pushed = pushed
         self._ended = ended
         self._reader = resp.reader()
+        self._buffer = bytearray(_LEAST)
         self._waiting: deque[_Answer] = deque()
         self._transport: asyncio.Transport | None = None
         #: Written with what is written next, and when that must be.
@@ -86,9 +94,7 @@ class Stream(asyncio.Protocol):
         self._write(packed, futures)
         return futures
 
-    def ask(
-        self, commands: Sequence[Command], answered: Callable[[list[Any]], None], *, within: float = 0.0
-    ) -> None:
+    def ask(self, commands: Sequence[Command], answered: Callable[[list[Any]], None], *, within: float = 0.0) -> object:
         """Write commands in one piece. `answered` is called with all replies, errors as values, by the callback that
         reads the last one: whoever waits is spared a turn of the loop. Never, when the connection is lost before.
 
@@ -97,6 +103,9 @@ class Stream(asyncio.Protocol):
             answered: told the replies.
             within: seconds for which it may wait for something else to be written, which goes behind it.
 
+        Returns:
+            What `withdraw` takes.
+
         Raises:
             OperationalError: the connection is lost.
         """
@@ -104,13 +113,26 @@ class Stream(asyncio.Protocol):
         packed = b"".join(map(resp.pack, commands))
         if not within:
             self._write([packed], [question] * len(commands))
-            return
+            return question
         if self.failure is not None:
             raise self.failure
         self._waiting.extend([question] * len(commands))
         self._held.append(packed)
         if self._flushing is None:
             self._flushing = self._loop.call_later(within, self._flush)
+        return question
+
+    def withdraw(self, question: object) -> bool:
+        """Take back what was asked last and is not written yet; whether it was that."""
+        if not self._held or self._waiting[-1] is not question:
+            return False
+        self._held.pop()
+        while self._waiting and self._waiting[-1] is question:
+            self._waiting.pop()
+        if not self._held and self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        return True
 
     @property
     def asked(self) -> bool:
@@ -185,17 +207,23 @@ class Stream(asyncio.Protocol):
                 future.exception()  # a caller that has gone away is no error
         self._ended()
 
-    # -- asyncio.Protocol --
+    # -- asyncio.BufferedProtocol --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - in asyncio's signature
+        """Where to put what is read; what slices it, as TLS does, must not get a copy."""
+        return memoryview(self._buffer)
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Hand replies to those who wait, in order, and pushes to the callback."""
-        reader, waiting = self._reader, self._waiting
+        reader, waiting, buffer = self._reader, self._waiting, self._buffer
+        if nbytes == len(buffer) < _MOST:
+            self._buffer = bytearray(2 * nbytes)
         try:
-            reader.feed(data)
+            reader.feed(buffer, 0, nbytes)
             while (reply := reader.gets()) is not resp.NOTHING:
                 if isinstance(reply, resp.PushNotification):
                     self._pushed(reply)
@@ -227,20 +255,21 @@ async def connect(address: Address, pushed: Callable[[list[Any]], None], ended: 
         ImproperlyConfigured: it refuses, or is too old.
     """
     loop = asyncio.get_running_loop()
+    late = f"no answer within {address.connect_timeout:g} s"
     try:
         if address.sentinels:
             address = await asyncio.to_thread(located, address)
         async with asyncio.timeout(address.connect_timeout):
             stream = await _open(loop, address, pushed, ended)
     except OSError as error:  # TimeoutError is one
-        raise resp.lost(address, error) from error
+        raise resp.lost(address, late if isinstance(error, TimeoutError) else error) from error
     try:
         async with asyncio.timeout(address.connect_timeout):
             await stream.pipeline(resp.handshake(address, pushes=True))
     except BaseException as error:
         stream.fail(error)
         if isinstance(error, TimeoutError):
-            raise resp.lost(address, error) from error
+            raise resp.lost(address, late) from error
         raise
     return stream
 

@@ -1,5 +1,8 @@
 """What a receiver hears without claiming: channels, private lists; and the bindings that this takes.
 
+Channels have a connection of their own, made for the first of them: the server cuts off a subscriber to which it owes
+more than `client-output-buffer-limit pubsub` says, by default 32 MB, and a message that is claimed may be larger.
+
 A *listener* is a function for the text of a message. Patterns of channels have listeners, which pushes reach; private
 lists have one each, and are emptied when the server says that they have changed (see `receiver`).
 Bindings of queues that expire are renewed after a third of their life (wire.md 3.3).
@@ -17,7 +20,7 @@ from celery.brokers.redis.scripts import load
 from celery.wire.sealed import UnreadableError, open_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.routing import Routes
@@ -29,13 +32,34 @@ logger = logging.getLogger(__name__)
 
 #: A private list is looked at so often even when no change was told, in seconds: servers that do not track.
 _LOOK_AGAIN = 1.0
+#: Seconds between two signs of life that the connection of channels is asked for, and for which it has time.
+_PING, _ANSWER = 10.0, 10.0
 
 
 class Subscriptions:
-    """The listeners of one connection; `tracked` says whether the server tells about changed lists."""
+    """The listeners of a receiver.
 
-    def __init__(self, stream: Stream, keys: Keys, routes: Routes, *, tracked: bool) -> None:
+    Args:
+        stream: its connection, which fails when that of channels does.
+        connect: opens that one; given what to call when it has ended.
+        keys: the names.
+        routes: what is bound.
+        tracked: whether the server tells about changed lists.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        connect: Callable[[Callable[[], None]], Awaitable[Stream]],
+        keys: Keys,
+        routes: Routes,
+        *,
+        tracked: bool,
+    ) -> None:
         self._stream = stream
+        self._connect = connect
+        self._connecting = asyncio.Lock()
+        self._channels: Stream | None = None
         self._tracked = tracked
         self._keys = keys
         self._routes = routes
@@ -78,9 +102,10 @@ class Subscriptions:
             listeners[queue.name] = listener
             if len(listeners) == 1:
                 confirmation = self._confirmations[pattern] = asyncio.get_running_loop().create_future()
+                channels = await self._hearing()
                 # In RESP3 the answer to PSUBSCRIBE is a push; the reply that `send` waits for is PING's.
-                self._stream.write("PSUBSCRIBE", pattern)
-                await self._stream.call("PING")
+                channels.write("PSUBSCRIBE", pattern)
+                await channels.call("PING")
                 if not confirmation.done():
                     raise exceptions.OperationalError(f"Redis did not confirm the subscription of {queue.name!r}")
 
@@ -89,8 +114,8 @@ class Subscriptions:
         for pattern in self._patterns(queue):
             listeners = self._listeners.get(pattern, {})
             listeners.pop(queue.name, None)
-            if not listeners and self._listeners.pop(pattern, None) is not None:
-                self._stream.write("PUNSUBSCRIBE", pattern)
+            if not listeners and self._listeners.pop(pattern, None) is not None and self._channels is not None:
+                self._channels.write("PUNSUBSCRIBE", pattern)
 
     async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
         """Read a private queue. It is bound when this returns."""
@@ -130,10 +155,13 @@ class Subscriptions:
             self._confirmations.pop(push[1]).set_result(None)
 
     def stop(self) -> None:
-        """End the tasks."""
+        """End the tasks, and hear no channels."""
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
+        channels, self._channels = self._channels, None
+        if channels is not None:
+            channels.close()
 
     async def unbind(self) -> None:
         """Take the private queues away."""
@@ -146,6 +174,28 @@ class Subscriptions:
             for bound in queue.all_bindings()
             if self._routes.kind(bound.exchange.name) == "fanout"
         ]
+
+    async def _hearing(self) -> Stream:
+        """The connection of channels."""
+        async with self._connecting:
+            if self._channels is None:
+                self._channels = await self._connect(self._deaf)
+                self._tasks.append(asyncio.create_task(self._ask_for_life(self._channels), name="channels are heard"))
+            return self._channels
+
+    def _deaf(self) -> None:
+        if self._channels is not None:
+            self._stream.fail("the connection that hears channels was lost")
+
+    async def _ask_for_life(self, channels: Stream) -> None:
+        while True:
+            await asyncio.sleep(_PING)
+            try:
+                async with asyncio.timeout(_ANSWER):
+                    await channels.call("PING")
+            except (exceptions.OperationalError, TimeoutError) as error:
+                channels.fail(error)
+                return
 
     async def _bind_expiring(self, queue: Queue) -> None:
         await self._stream.pipeline(self._routes.announce(queue))

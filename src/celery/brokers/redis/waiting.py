@@ -6,7 +6,8 @@ Vocabulary
 
 Rules
     1. What came is delivered at once. Its record goes with the next command on the other connection, the settlement
-       of a short task for one, and after `_RECORDED_WITHIN` at the latest. So no command of ours overtakes it.
+       of a short task for one, and after `_RECORDED_WITHIN` at the latest. So no command of ours overtakes it. Where
+       that settlement is its own, which acknowledges and stores a result at most, it takes the place of the record.
     2. Redis serves who blocked first, peers in BRPOP among them, and only one: not all of an idle fleet wake up.
     3. A wait takes up the room of one message. Where there is none left it is ended by CLIENT UNBLOCK; what came in
        that moment is ours, and is there for the next who wants something.
@@ -30,15 +31,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
+from celery.brokers.base import Verdict
 from celery.brokers.redis import resp, streaming
 from celery.brokers.redis.scripts import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from celery.brokers.base import Settlement
     from celery.brokers.redis.address import Address
     from celery.brokers.redis.keys import Keys
     from celery.brokers.redis.resp import Command
+    from celery.brokers.redis.settling import ResultStore
     from celery.brokers.redis.streaming import Stream
 
 logger = logging.getLogger(__name__)
@@ -51,6 +55,8 @@ _OVERDUE = 10.0
 _RECORDED_WITHIN = 0.002
 #: Seconds after which the server has begun a wait that was just sent, most likely.
 _AGAIN = 0.01
+#: What its script says of a message that it recorded.
+_RECORDED = 1
 #: What tells one server from another, and from itself after a restart.
 _IDENTITY = (("CLIENT", "ID"), ("INFO", "server"))
 _PROCESS = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
@@ -67,11 +73,13 @@ class Waiting:
         worker: its id.
         token: begins its delivery tags.
         changed: called when a wait was answered, or another one may begin.
+        database: of the broker.
     """
 
     def __init__(
-        self, own: Stream, client: int, stream: Stream, keys: Keys, worker: str, token: str, changed: Callable[[], None]
-    ) -> None:
+        self, own: Stream, client: int, stream: Stream, keys: Keys, worker: str, token: str,
+        changed: Callable[[], None], database: int,
+    ) -> None:  # fmt: skip
         self._own = own
         self._client = client
         self._stream = stream
@@ -81,6 +89,7 @@ class Waiting:
         self._tag_prefix = f"{token}.w"
         self._next_tag = 0
         self._changed = changed
+        self._database = database
         self._loop = asyncio.get_running_loop()
         #: What is waited for, or was last.
         self.queue = ""
@@ -96,6 +105,8 @@ class Waiting:
         self.refusal: Exception | None = None
         #: Records that are not answered yet.
         self._recording = 0
+        #: The last one: its tag, and what takes it back while it is not written.
+        self._record_of: tuple[str, object] = "", None
         #: Whether something came before the records of two others were answered, until the caller has seen it.
         self.crowded = False
         #: How the next record names its script: by its text, until the server is known to know it.
@@ -182,6 +193,11 @@ class Waiting:
         """Try again what was refused (rule 8). A wait that is not answered for too long fails the connection."""
         self.refusal = None
         if self._began and self._loop.time() - self._began > _OVERDUE:
+            # A process that stood still has not read the answer yet: uvloop looks at timers before it reads.
+            self._loop.call_later(_AGAIN, self._give_up, self._began)
+
+    def _give_up(self, began: float) -> None:
+        if self._began == began:
             self._stream.fail("the server does not answer a wait")
 
     def end(self) -> None:
@@ -214,19 +230,63 @@ class Waiting:
 
     def _record(self, command: str, script: str, tag: str) -> None:
         def answered(replies: list[Any]) -> None:
-            reply = replies[0]
-            if not isinstance(reply, resp.ReplyError):
-                self._recording -= 1
-                self._script = ("EVALSHA", load("came").sha)
-                if not self._recording and not self._began:
-                    self._changed()
-            elif str(reply).startswith("NOSCRIPT") and not self._stream.asked:
-                self._record("EVAL", load("came").text, tag)
-            else:
-                self._stream.fail(reply)  # what it holds goes back to its queue, unless it was settled
-                return
+            if self._spoke_again(replies[0]):
+                self._record(*self._script, tag)
 
-        self._stream.ask(((command, script, 0, *self._record_names, tag),), answered, within=_RECORDED_WITHIN)
+        words = (command, script, 0, *self._record_names, tag)
+        self._record_of = tag, self._stream.ask((words,), answered, within=_RECORDED_WITHIN)
+
+    def _spoke_again(self, reply: Any) -> bool:
+        """Hear the reply to a record; whether it has to be said again, by the script's text."""
+        if not isinstance(reply, resp.ReplyError):
+            self._recording -= 1
+            self._script = ("EVALSHA", load("came").sha)
+            if not self._recording and not self._began:
+                self._changed()
+            return False
+        if str(reply).startswith("NOSCRIPT") and not self._stream.asked:
+            self._script = ("EVAL", load("came").text)
+            return True
+        self._stream.fail(reply)  # what it holds goes back to its queue, unless it was settled
+        return False
+
+    async def settle(self, batch: Sequence[Settlement], store: ResultStore | None) -> bool | None:
+        """Settle what came last, in place of its record. Gives whether it was still ours; None: nothing was settled.
+
+        Args:
+            batch: what is to be settled. Something is done only when it is one settlement, and one that does no more
+                than acknowledge and store a result.
+            store: where results go.
+
+        Raises:
+            OperationalError: nothing is known to be applied.
+        """
+        if len(batch) != 1 or (result := self._lone(batch[0], store)) is None:
+            return None
+        tag, question = self._record_of
+        if not self._stream.withdraw(question):
+            return None
+        again = True
+        while again:
+            reply = await self._stream.send(*self._script, 0, *self._record_names, tag, *result)
+            again = self._spoke_again(reply)
+        if isinstance(reply, resp.ReplyError):
+            self._stream.check(reply)
+        return None if reply == _RECORDED else bool(reply)
+
+    def _lone(self, settlement: Settlement, store: ResultStore | None) -> tuple[str | bytes | int, ...] | None:
+        """The result that a settlement stores, as words; None: it does more than that."""
+        receipt = settlement.delivery.receipt
+        if receipt is None or receipt.tag != self._record_of[0] or settlement.verdict is not Verdict.ACK:
+            return None
+        if settlement.follow or settlement.begins or settlement.parts or settlement.closes or settlement.after_start:
+            return None
+        if not settlement.results:
+            return ("", "", "")
+        if store is None or store.address.database != self._database or len(settlement.results) != 1:
+            return None
+        result = settlement.results[0]
+        return store.prefix + result.task_id, store.life(result.state), result.payload
 
     def close(self) -> None:
         """Disconnect."""
@@ -266,7 +326,7 @@ async def connect(
     except (exceptions.OperationalError, exceptions.ImproperlyConfigured, TimeoutError) as error:
         logger.info("No connection waits for messages, news are told instead: %s", error)
         return None
-    waiting = Waiting(own, client, stream, keys, worker, token, changed)
+    waiting = Waiting(own, client, stream, keys, worker, token, changed, address.database)
     return waiting
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from celery.brokers.redis.keys import Keys, peer_pattern
-
-#: A busy machine is no reason to fail.
-unhurried = settings(deadline=None)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +52,6 @@ def test_a_member_is_read_back_and_garbage_is_not():
     assert keys.read_member("garbage") is None
 
 
-@unhurried
 @given(st.lists(st.sampled_from(["*", "#", "a", "b.c", "d-e"]), min_size=1).map(".".join))
 def test_the_pattern_for_peers_is_a_regular_expression(key):
     pattern = re.compile(peer_pattern(key))

@@ -58,27 +58,71 @@ local function chord_part(base, id, score, part, token, ordered, life, group_lif
   return chord_claimed(known, base, token, claim)
 end
 
--- Count many parts of one chord with three commands: words and parts in the order of `scores`, at most a thousand. Gives
--- what chord_claimed does; whoever has the last of them is to ask again.
-local function chord_parts(base, ids, scores, parts, token, ordered, life, group_life, claim)
-  local known = chord_known(base, ordered)
-  if known.holder == 'done' or #ids == 0 then return nil end
-  local words, fresh, added, met = {}, {}, {}, {}
-  for i, id in ipairs(ids) do words[i] = id .. ':' .. scores[i] end
-  local there = redis.pcall('SMISMEMBER', base .. '.d', unpack(words))
-  for i, word in ipairs(words) do
-    -- Redis before 6.2 has no such command.
-    if not met[word] and (there.err and redis.call('SISMEMBER', base .. '.d', word) or there[i]) == 0 then
-      met[word] = true
-      fresh[#fresh + 1] = word
-      if ordered == '1' then added[#added + 1] = scores[i] end
-      added[#added + 1] = parts[i]
+-- The id that a part begins with.
+local function chord_member(part)
+  local readable, fields = pcall(cjson.decode, part)
+  return readable and type(fields) == 'table' and fields[2] or part
+end
+
+-- Whether a part is kept already, by the other half of the bookkeeping: `.d` may have been written by this script.
+local function chord_kept(base, score, part)
+  local member = chord_member(part)
+  for _, other in ipairs(redis.call('ZRANGEBYSCORE', base .. '.j', score, score)) do
+    if chord_member(other) == member then return true end
+  end
+  return false
+end
+
+-- Of many parts (see chord_parts): the words and what is added of those that `there` does not say are there; and how
+-- many are not gone.
+local function chord_fresh(at, size, width, there, gone, number)
+  local words, added, met, ours = {}, {}, {}, 0
+  for i = 0, size - 1 do
+    if not gone[number + i] then
+      local word, from = ARGV[at + i], at + size + width * i
+      ours = ours + 1
+      if not met[word] and not there(i, word, from) then
+        met[word] = true
+        words[#words + 1] = word
+        for place = from, from + width - 1 do added[#added + 1] = ARGV[place] end
+      end
     end
   end
-  if #fresh > 0 then
-    redis.call('SADD', base .. '.d', unpack(fresh))
-    local count = redis.call(ordered == '1' and 'ZADD' or 'RPUSH', base .. '.j', unpack(added))
-    known.count = ordered == '1' and known.count + count or count
+  return words, added, ours
+end
+
+-- Count many parts of one chord, at most a thousand, with two commands or three: ARGV has their words from `at` on, then what is
+-- added, of each score and part, or just the part. Those whose numbers are in `gone`, which counts from `number`, are
+-- left out. Gives what chord_claimed does; whoever has the last of the others is to ask again.
+local function chord_parts(base, at, size, gone, number, token, ordered, life, group_life, claim)
+  local known = chord_known(base, ordered)
+  if known.holder == 'done' then return nil end
+  local set, width, command, fresh, count = base .. '.d', 1, 'RPUSH', false, 0
+  local there
+  if ordered == '1' then width, command = 2, 'ZADD' end
+  if ordered == '1' and next(gone) == nil then
+    -- All are new, as nearly always: this says so, and notes them. Else which were is to be seen from the parts.
+    fresh = redis.call('SADD', set, unpack(ARGV, at, at + size - 1)) == size
+    there = function(_, _, from) return chord_kept(base, ARGV[from], ARGV[from + 1]) end
+  else
+    -- Redis before 6.2 has no SMISMEMBER.
+    local all = redis.pcall('SMISMEMBER', set, unpack(ARGV, at, at + size - 1))
+    there = function(i, word) return (all.err and redis.call('SISMEMBER', set, word) or all[i + 1]) == 1 end
+  end
+  if fresh then
+    count = redis.call(command, base .. '.j', unpack(ARGV, at + size, at + (1 + width) * size - 1))
+  else
+    local words, added, ours = chord_fresh(at, size, width, there, gone, number)
+    if ours == 0 then return nil end
+    if #words > 0 then
+      redis.call('SADD', set, unpack(words))
+      count = redis.call(command, base .. '.j', unpack(added))
+    end
+  end
+  if ordered == '1' then
+    known.count = known.count + count
+  elseif count > 0 then
+    known.count = count
   end
   chord_keep(known, base, life, group_life)
   return chord_claimed(known, base, token, claim)
@@ -92,7 +136,8 @@ end
 
 local function chord_close(base, mark)
   chords[base] = nil
-  redis.call('DEL', base .. '.j', base .. '.t', base .. '.s', base .. '.d')
+  -- What a large one kept is freed beside all else: 35 ms of a hundred thousand parts.
+  redis.call('UNLINK', base .. '.j', base .. '.t', base .. '.s', base .. '.d')
   redis.call('SET', base .. '.c', 'done', 'EX', mark)
 end
 

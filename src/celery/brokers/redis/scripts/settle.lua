@@ -3,12 +3,13 @@
 -- ARGV: unacked, index, held, started, database of the broker, database of the results,
 --   of chords: '1' for parts in the order of their positions or '0', seconds of bookkeeping, of a saved group, of a
 --   claim, of a mark,
---   how many only acknowledge, how many acknowledge and have at most one result, the tags of these, then for each other
---   settlement verdict, tag, number of arguments of its consequences, consequences, arguments of its verdict.
+--   how many only acknowledge, how many acknowledge and have at most one result and one part, the tags of these, then
+--   for each other settlement verdict, tag, number of arguments of its consequences, consequences, arguments of its
+--   verdict.
 -- Before the others may be lists of results, in the order of the tags: 'stored', seconds or '', how many, and of each
 --   key, value. After these may be lists of those that are members of one chord besides: 'counted', seconds or
---   '', how many, what begins the keys of results, key of the header's group, token, and of each tag, task id, value,
---   score, part. The claim is the last one's.
+--   '', how many, key of the header's group, token, then of each key, value, then what chord_parts takes. The claim is
+--   the last one's.
 -- Consequences, in order: those of chords, n, n pairs (list, text) or (held, tag of a message that is recorded in
 --   unacked and ours from now on), m, m pairs (channel, text), r, r results (key, seconds or '', value).
 -- Of chords, if there are any: 'chords'; 0, or 1, key and token of the chord that this closes; b, b pairs (key, size)
@@ -173,58 +174,43 @@ while ARGV[at] == 'stored' do
   plain = plain + count
   at = at + 3 + 2 * count
 end
-remove('HDEL', unacked, ARGV, first, last)
-if not all then remove('HDEL', started, ARGV, first, last) end
-remove('SREM', held, ARGV, first, last)
 
-local function store_each(places, seconds, prefix)
-  for _, i in ipairs(places) do store(prefix .. ARGV[i + 1], seconds, ARGV[i + 2]) end
+-- Store the results of members, and count them. Gives what chord_parts does.
+local function count_some(from, count, seconds, number, base, token)
+  store_some(from, count, seconds, number)
+  return chord_parts(base, from + 2 * count, count, gone, number, token, ARGV[7], ARGV[8], ARGV[9], ARGV[10])
 end
 
--- Which places of a list, from one up to another, are of settlements whose delivery is ours, whether it waits or runs.
-local function ours_of(from, to, position)
-  local ours, waits = {}, {}
-  for i = from, to, 5 do
-    local tag = ARGV[i]
-    local waiting = redis.call('HEXISTS', unacked, tag) == 1
-    if waiting or redis.call('HEXISTS', started, tag) == 1 then
-      ours[#ours + 1] = i
-      waits[#waits + 1] = waiting
-    else
-      refused[#refused + 1] = position + (i - from) / 5
-    end
-  end
-  return ours, waits
-end
-
--- Let go of what is ours, but of the last one where it has a claim.
-local function let_go(ours, waits, claimed)
-  local ended = {}
-  for number = 1, #ours - (claimed and 1 or 0) do
-    local gone = waits[number] and forgotten or ended
-    gone[#gone + 1] = ARGV[ours[number]]
-  end
-  remove('HDEL', started, ended, 1, #ended)
-end
-
--- Store the results of members, and count them. Gives whether the last one has a claim, and whether it is its own.
-local function count_each(ours, seconds, prefix, base, token)
-  local ids, scores, parts = {}, {}, {}
-  for number, i in ipairs(ours) do ids[number], scores[number], parts[number] = ARGV[i + 1], ARGV[i + 3], ARGV[i + 4] end
-  store_each(ours, seconds, prefix)
-  return chord_parts(base, ids, scores, parts, token, ARGV[7], ARGV[8], ARGV[9], ARGV[10])
-end
-
+-- Where the tags are of deliveries that stay for their claims, in order.
+local stays = {}
 while ARGV[at] == 'counted' do
-  local count, from, token = tonumber(ARGV[at + 2]), at + 6, ARGV[at + 5]
-  local seconds, prefix, base = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
-  at = from + 5 * count
-  local ours, waits = ours_of(from, at - 1, position)
-  local found = in_results(count_each, ours, seconds, prefix, base, token)
-  if found then claims[#claims + 1] = {position + (ours[#ours] - from) / 5, 0, found == 'claimed' and token or ''} end
-  let_go(ours, waits, found)
-  position = position + count
+  local seconds, count, base, token = ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4]
+  local found = in_results(count_some, at + 5, count, seconds, plain, base, token)
+  plain = plain + count
+  at = at + 5 + (ARGV[7] == '1' and 5 or 4) * count
+  if found then
+    local number = plain - 1
+    while gone[number] do number = number - 1 end
+    claims[#claims + 1] = {number, 0, found == 'claimed' and token or ''}
+    stays[#stays + 1] = first + number
+  end
 end
+
+local function remove_all(command, key)
+  local from = first
+  for _, place in ipairs(stays) do
+    remove(command, key, ARGV, from, place - 1)
+    from = place + 1
+  end
+  remove(command, key, ARGV, from, last)
+end
+
+for _, place in ipairs(stays) do
+  if redis.call('HEXISTS', unacked, ARGV[place]) == 1 then keep(ARGV[place]) end
+end
+remove_all('HDEL', unacked)
+if not all then remove_all('HDEL', started) end
+remove_all('SREM', held)
 
 while at <= #ARGV do
   local verdict, tag, size = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
