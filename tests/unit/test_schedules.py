@@ -13,7 +13,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from celery import Celery
@@ -262,7 +262,6 @@ def runs_by_definition(made, zone, last):
     return {reading.replace(tzinfo=zone, fold=0).astimezone(UTC) for reading in readings}
 
 
-@settings(deadline=None)
 @given(made=CRONTABS, zone=st.sampled_from(ZONES), last=MOMENTS)
 def test_a_crontab_runs_next_when_the_rules_say(made, zone, last):
     expected = [run for run in runs_by_definition(made, zone, last) if last < run < last + timedelta(hours=6)]
@@ -273,7 +272,6 @@ def test_a_crontab_runs_next_when_the_rules_say(made, zone, last):
         assert run >= last + timedelta(hours=6) - timedelta(minutes=1)
 
 
-@settings(deadline=None)
 @given(made=CRONTABS, zone=st.sampled_from(ZONES), last=MOMENTS)
 def test_a_crontab_is_due_from_its_run_on_and_not_before(made, zone, last):
     [run] = runs(in_zone(zone, made), last, 1)

@@ -68,6 +68,8 @@ def _adopt(parent: logging.Logger, logger: logging.Logger) -> logging.Logger:
 base_logger = logging.getLogger("celery")
 task_logger = logging.getLogger("celery.task")
 worker_logger = logging.getLogger("celery.worker")
+# Where nobody has configured logging, nothing is written: without a handler, logging itself would print to stderr.
+base_logger.addHandler(logging.NullHandler())
 
 
 def get_logger(name: str) -> logging.Logger:

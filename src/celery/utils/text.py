@@ -146,3 +146,24 @@ def remove_repeating(substr: str, s: str) -> str:
 def remove_repeating_from_task(task_name: str, s: str) -> str:
     """Shorten the names of tasks in the same module as ``task_name`` in a text: the module is said once."""
     return remove_repeating(task_name.rpartition(".")[0] + ".", s)
+
+
+#: What a rate may be per, in seconds.
+RATE_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def rate(r: str | float | None) -> float:
+    """Return a rate such as ``"10/s"``, ``"100/m"`` or ``"1000/h"`` as tasks per second; 0 means no limit.
+
+    Raises:
+        ValueError: The text is not a rate.
+    """
+    if not r:
+        return 0
+    if not isinstance(r, str):
+        return r
+    count, _, unit = r.partition("/")
+    try:
+        return float(count) / RATE_UNITS[unit.strip() or "s"]
+    except (KeyError, ValueError):
+        raise ValueError(f"rate limit {r!r} is not a number, or a number per s, m or h such as '10/m'") from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from .iso8601 import parse_iso8601
-from .text import pluralize
+from .text import pluralize, rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,6 @@ D = TypeVar("D", datetime, None)
 
 #: Index as `calendar` counts schedules: Sunday is 0.
 WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
-RATE_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 TIME_UNITS = (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0), ("second", 1.0))
 
 
@@ -173,23 +172,6 @@ def subtract_datetimes(end: datetime, start: datetime) -> timedelta:
     if end.tzinfo is not None and start.tzinfo is not None:
         return end.astimezone(timezone.utc) - start.astimezone(timezone.utc)
     return end - start
-
-
-def rate(r: str | float | None) -> float:
-    """Return a rate such as ``"10/s"``, ``"100/m"`` or ``"1000/h"`` as tasks per second; 0 means no limit.
-
-    Raises:
-        ValueError: The text is not a rate.
-    """
-    if not r:
-        return 0
-    if not isinstance(r, str):
-        return r
-    count, _, unit = r.partition("/")
-    try:
-        return float(count) / RATE_UNITS[unit.strip() or "s"]
-    except (KeyError, ValueError):
-        raise ValueError(f"rate limit {r!r} is not a number, or a number per s, m or h such as '10/m'") from None
 
 
 def weekday(name: str) -> int:

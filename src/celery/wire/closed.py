@@ -14,6 +14,8 @@ from typing import Any, overload
 
 import msgspec
 
+from celery.wire.serializers import LONG_MARK, cut_long_strings, put_long_strings_back
+
 #: A signature, or its JSON text.
 Step = Mapping[str, Any] | msgspec.Raw
 
@@ -49,6 +51,13 @@ _read = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], Around]).decode
 def read_body(payload: bytes) -> tuple[list[Any], dict[str, Any], dict[str, Any]] | None:
     """Arguments, keyword arguments and embed of a protocol 2 body in UTF-8 JSON; None when it is not just that."""
     try:
+        if cut := cut_long_strings(payload):
+            short, strings = cut
+            args, kwargs, around = _read(short)
+            if LONG_MARK not in bytes(around.chain) + bytes(around.chord):
+                embed = around.opened()
+                put_long_strings_back([args, kwargs, embed], strings)
+                return args, kwargs, embed
         args, kwargs, around = _read(payload)
         return args, kwargs, around.opened()
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -11,11 +11,16 @@ imports nothing and calls nothing but an exception's constructor.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import SecurityError
-from celery.utils.serialization import get_pickleable_exception, get_pickled_exception
+from celery.utils.serialization import (
+    UnpickleableExceptionWrapper,
+    get_pickleable_exception,
+    get_pickled_exception,
+)
 from celery.wire.serializers import can_encode
 
 if TYPE_CHECKING:
@@ -75,7 +80,18 @@ def decode_exception(value: Any) -> BaseException | None:
     try:
         return cls(*args)
     except Exception:  # noqa: BLE001 - constructors of users may want other arguments than they kept
-        return Exception(f"{cls}({', '.join(map(repr, args))})")
+        return _nearest(cls, args)
+
+
+def _nearest(cls: type[BaseException], args: Any) -> BaseException:
+    """What stands for an exception that its class cannot be made of: what `except` clauses for a base of it catch."""
+    for base in cls.__mro__[1:]:
+        if base in (Exception, BaseException):
+            break
+        with contextlib.suppress(Exception):  # as above
+            return base(*args)  # type: ignore[no-any-return]  # what comes before Exception is one
+    text = f"{cls.__name__}({', '.join(map(repr, args))})"
+    return UnpickleableExceptionWrapper(cls.__module__, cls.__name__, args, text)
 
 
 def _find_class(value: Mapping[str, Any]) -> type[BaseException]:

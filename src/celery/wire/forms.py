@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import msgspec
 
@@ -47,9 +47,10 @@ class Form:
         properties: of all; they win over correlation_id and reply_to.
         content_type: of the body.
         content_encoding: of the body.
+        tail: what the bodies of all end with. The workflow around a call may be long, and its group large.
     """
 
-    __slots__ = ("_holes", "content_encoding", "content_type", "cuts", "headers", "origin", "properties")
+    __slots__ = ("_holes", "content_encoding", "content_type", "cuts", "headers", "origin", "properties", "tail")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Form:
         properties: dict[str, Any],
         content_type: str,
         content_encoding: str,
+        tail: bytes = b"",
     ) -> None:
         self._holes = [
             hole
@@ -69,6 +71,7 @@ class Form:
         self.properties = properties
         self.content_type = content_type
         self.content_encoding = content_encoding
+        self.tail = tail
         #: By driver and address. None: written once, so the next time is worth a cut.
         self.cuts: dict[Hashable, Any] = {}
 
@@ -82,16 +85,23 @@ class Form:
         return headers
 
 
+@final
 class Filled(msgspec.Struct, gc=False):
     """A message of a form. Only `plain` may cross to another process."""
 
     form: Form
     id: str
-    body: bytes
+    #: Of the body: what comes before the form's tail.
+    start: bytes
     reply_to: str
     argsrepr: str
     kwargsrepr: str
     group_index: int | None = None
+
+    @property
+    def body(self) -> bytes:
+        """As of `Envelope`."""
+        return self.start + self.form.tail
 
     @property
     def headers(self) -> Headers:
@@ -114,15 +124,19 @@ class Filled(msgspec.Struct, gc=False):
         return self.form.content_encoding
 
 
-def plain(envelope: Envelope | Filled) -> Envelope:
+#: A message that is ready to be sent.
+Message = Envelope | Filled
+
+
+def plain(envelope: Message) -> Envelope:
     """An envelope that can travel, and be kept."""
     if type(envelope) is Filled:
         form = envelope.form
         return Envelope(envelope.headers, envelope.body, form.content_type, form.content_encoding, envelope.properties)
-    return cast("Envelope", envelope)
+    return envelope
 
 
-def shared_properties(envelope: Envelope | Filled) -> dict[str, Any]:
+def shared_properties(envelope: Message) -> dict[str, Any]:
     """The properties, perhaps without those that are the message's own."""
     return envelope.form.properties if type(envelope) is Filled else envelope.properties
 
@@ -149,7 +163,7 @@ class Cut(NamedTuple):
         text, pick, write = self
         return text % pick((
             write(filled.id),
-            write(filled.body),
+            write(filled.start + filled.form.tail),
             write(filled.reply_to),
             write(filled.argsrepr),
             write(filled.kwargsrepr),
@@ -171,10 +185,11 @@ def cut(form: Form, key: Hashable, encode: Callable[[Envelope], bytes], write: C
         form.cuts[key] = None
         return None
     marks = {field: f"{_MARK}-{field}" for field in _FIELDS}
-    values = {**marks, "body": marks["body"].encode()}
-    tag = values.pop("tag")
-    marked = encode(plain(Filled(form, **values)))  # type: ignore[arg-type]  # the place in a group is a mark too
-    written = {write(value): number for number, value in enumerate((*values.values(), tag))}
+    body, tag = marks.pop("body").encode(), marks.pop("tag")
+    message = plain(Filled(form, start=b"", **marks))  # type: ignore[arg-type]  # the place in a group is a mark too
+    marked = encode(msgspec.structs.replace(message, body=body))
+    values = {**marks, "body": body, "tag": tag}
+    written = {write(values[field]): number for number, field in enumerate(_FIELDS)}
     pieces = re.split(b"(" + b"|".join(map(re.escape, written)) + b")", marked)
     text = b"%b".join(piece.replace(b"%", b"%%") for piece in pieces[::2])
     made = form.cuts[key] = Cut(text, itemgetter(*(written[mark] for mark in pieces[1::2])), write)

@@ -26,7 +26,7 @@ from celery.utils.saferepr import saferepr
 from celery.wire.closed import Steps, read_body
 from celery.wire.compression import compress, decompress
 from celery.wire.envelope import Envelope, Headers
-from celery.wire.forms import Filled, Form, plain
+from celery.wire.forms import Filled, Form, Message, plain
 from celery.wire.serializers import dumps, is_plain_json, loads
 from celery.wire.times import eta_text, expiry, parse_time
 
@@ -226,10 +226,10 @@ class Template:
         }
         embed = {"callbacks": own.callbacks, "errbacks": own.errbacks, "chain": own.chain, "chord": own.chord}
         self._body: Any = embed
-        #: The embed as JSON, which is the same in all these messages; empty for other serializers.
+        #: The end of the body, from behind the arguments: in JSON it is the same in all these messages.
         self._tail = b""
         if packing.serializer == "json":
-            self._tail = _ALONE_JSON if own is PLAIN_CALL else _embed_json(embed)
+            self._tail = b", %b]" % (_ALONE_JSON if own is PLAIN_CALL else _embed_json(embed))
         elif isinstance(own.chain, Steps):
             embed["chain"] = list(own.chain)
 
@@ -242,7 +242,7 @@ class Template:
         reply_to: str,
         origin: str | None = None,
         group_index: int | None = None,
-    ) -> Envelope:
+    ) -> Message:
         """The message of one call: a `Filled`, or an envelope where it is compressed.
 
         Args:
@@ -273,19 +273,18 @@ class Template:
             content_type, content_encoding, payload = content
         else:
             content_type, content_encoding, payload = dumps((args, kwargs), names=_BODY_NAMES)
-            payload = b"%b, %b]" % (payload[:-1], self._tail)
+            payload = payload[:-1]
         form = self._form
         if form is None or form.origin is not origin:
-            form = Form(
-                {**fixed, "origin": origin}, self._own_headers, self._properties, content_type, content_encoding
-            )
+            headers = {**fixed, "origin": origin}
+            form = Form(headers, self._own_headers, self._properties, content_type, content_encoding, self._tail)
             self._form = form
         filled = Filled(form, task_id, payload, reply_to, argsrepr, kwargsrepr, group_index)
         if self._packing.compression:
-            payload, name = compress(payload, self._packing.compression)
+            payload, name = compress(filled.body, self._packing.compression)
             headers, properties = {**filled.headers, "compression": name}, filled.properties
             return Envelope(headers, payload, content_type, content_encoding, properties)
-        return filled  # type: ignore[return-value]  # has what an envelope has
+        return filled
 
 
 class TemplateV1(Template):
@@ -325,7 +324,7 @@ class TemplateV1(Template):
         reply_to: str,
         origin: str | None = None,  # noqa: ARG002 - cannot be said
         group_index: int | None = None,
-    ) -> Envelope:
+    ) -> Message:
         """The message of one call; arguments and errors are those of `Template.fill`."""
         args, kwargs = _checked_arguments(self.name, args, kwargs)
         body = {**self._body, "id": task_id, "args": args, "kwargs": kwargs}
@@ -490,6 +489,9 @@ def _message(protocol: int, headers: Headers, args: Any, kwargs: Any, embed: Any
     return TaskMessage(protocol, complete, list(args or ()), kwargs or {}, around)
 
 
+_NO_LIMITS, _SECONDS = [None, None], (int, float, type(None))
+
+
 def _complete(headers: Headers) -> Headers:
     """Add the headers that are missing, give null its meaning, and check what a worker must rely on."""
     complete = {**_HEADERS, **headers}
@@ -506,8 +508,9 @@ def _complete(headers: Headers) -> Headers:
         for name, kind in _KINDS:
             if not isinstance(complete[name], kind):
                 raise InvalidTaskError(f"{name} of task {_title(complete)} is {complete[name]!r}, of a wrong type")
-    if len(complete["timelimit"]) != 2:
-        raise InvalidTaskError(f"timelimit of task {_title(complete)} must be [hard, soft]")
+    limits = complete["timelimit"]
+    if limits != _NO_LIMITS and not (len(limits) == 2 and all(isinstance(limit, _SECONDS) for limit in limits)):
+        raise InvalidTaskError(f"timelimit of task {_title(complete)} must be [hard, soft], in seconds, not {limits!r}")
     for name in ("eta", "expires"):
         if complete[name] is not None:
             header_time(complete, name)

@@ -3,6 +3,8 @@
 Where the broker has no format of its own, a message is a JSON object: body, content type and encoding, headers,
 properties. A worker's main process takes its label from it in one pass, which makes no other objects, and hands the
 text to a child as it came; the child opens it.
+
+A broker that has a format of its own says here how its texts are opened (`formats`), and reads labels itself.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ class UnreadableError(ValueError):
     """The text is not a message."""
 
 
-class Message(NamedTuple):
-    """An envelope, and what the transport says about it."""
+class Opened(NamedTuple):
+    """What was sealed: an envelope, and what the transport says about it."""
 
     envelope: Envelope
     exchange: str
@@ -97,7 +99,9 @@ class _Whole(_Outside, kw_only=True):
     body: str
 
 
-class _Ways(msgspec.Struct):
+class Ways(msgspec.Struct):
+    """Properties that running a task takes."""
+
     body_encoding: Any = None
     reply_to: Any = None
 
@@ -110,9 +114,19 @@ class Plain(msgspec.Struct, kw_only=True):
     body: bytes = b""
     content_type: str | None = msgspec.field(name="content-type", default=None)
     content_encoding: str | None = msgspec.field(name="content-encoding", default=None)
-    properties: _Ways
+    properties: Ways
 
 
+class Format(NamedTuple):
+    """How texts that are no JSON are opened: as `open_text` and `read_plain` do."""
+
+    open: Callable[[bytes], Opened]
+    #: May raise ValueError too.
+    plain: Callable[[bytes], Plain | None]
+
+
+#: By the first byte of such texts. Whoever is handed texts has loaded what their broker has (`celery.app.brokers`).
+formats: dict[bytes, Format] = {}
 _read_around = msgspec.json.Decoder(_Around).decode
 _read = msgspec.json.Decoder(_Fast).decode
 _read_str = msgspec.json.Decoder(str).decode
@@ -141,7 +155,8 @@ class Sealed(msgspec.Struct, eq=False, gc=False):
 
     def _open(self) -> _Text:
         if self._inside is None:
-            self._inside = _parse(self.text)
+            form = formats.get(self.text[:1])
+            self._inside = _parse(self.text) if form is None else _inside(form.open(self.text))
         return self._inside
 
     @property
@@ -201,7 +216,7 @@ def read_label(text: bytes) -> Labelled | None:
     )
 
 
-def open_text(text: bytes) -> Message:
+def open_text(text: bytes) -> Opened:
     """Read a message.
 
     Tolerates all that a 5.7 worker executes and more: a missing delivery tag or delivery info is no reason to refuse,
@@ -210,6 +225,8 @@ def open_text(text: bytes) -> Message:
     Raises:
         UnreadableError: saying why.
     """
+    if form := formats.get(text[:1]):
+        return form.open(text)
     try:
         read = _parse(text)
         exchange, routing_key, redelivered = _way(read)
@@ -220,7 +237,7 @@ def open_text(text: bytes) -> Message:
     headers = read.headers or {}
     properties.pop("delivery_tag", None)
     properties.pop("delivery_info", None)
-    return Message(
+    return Opened(
         Envelope(headers, body, read.content_type, read.content_encoding or "utf-8", properties),
         exchange,
         routing_key,
@@ -243,6 +260,8 @@ def read_plain(text: bytes) -> Plain | None:
     an odd kind, or no message at all.
     """
     try:
+        if form := formats.get(text[:1]):
+            return form.plain(text)
         if cut := _cut(text):
             read = _read_plain(cut[1])
             read.body = _strictly(cut[0][1:-1])
@@ -285,6 +304,19 @@ def _body(body: msgspec.Raw | str, *, in_base64: bool) -> bytes:
     if not isinstance(body, str):
         body = _read_str(body)
     return binascii.a2b_base64(body) if in_base64 else body.encode("utf-8", "surrogatepass")
+
+
+def _inside(message: Opened) -> _Text:
+    """A message of another format, as if it were in a text of this."""
+    envelope = message.envelope
+    info = {"exchange": message.exchange, "routing_key": message.routing_key, "redelivered": message.redelivered}
+    return _Text(
+        body=envelope.body,
+        content_type=envelope.content_type,
+        content_encoding=envelope.content_encoding,
+        headers=envelope.headers,
+        properties={**envelope.properties, "delivery_info": info},
+    )
 
 
 def _cut(text: bytes) -> tuple[memoryview, bytes] | None:

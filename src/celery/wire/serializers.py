@@ -162,6 +162,78 @@ def _decode_json(payload: bytes, encoding: str | None) -> Any:
         return json.loads(payload.decode())
 
 
+# --- JSON with a few long strings -------------------------------------------------------------------------------------
+#
+# These are cut out before the rest is parsed. A parser goes through a string byte by byte, as it may have escapes.
+# Where there are none, its end is looked for, and it is decoded, by what takes many bytes at once: 100 KB of ASCII in
+# 15 us, not 38.
+#
+# Rules
+#     1. Only a text without any backslash, in which each quotation mark begins or ends a string.
+#     2. Only where the strings are few and next to nothing is left beside the long ones: going through the rest here
+#        must cost less than the parser does.
+#     3. What stands for a string is U+0000 and a number: no string of such a text begins so, as JSON has it escaped.
+#     4. Keys stay. A value is followed by a comma or a bracket; what is not, as others may write it, stays too.
+#     5. A control character in a long string, which JSON does not allow there, is taken as it is.
+
+#: Bytes of a string from which on it is cut out, and of all of the rest.
+_LONG, _REST = 1 << 12, 1 << 12
+#: Strings of a text, at most.
+_FEW = 64
+#: Begins what stands for a string, in JSON and when it was read.
+LONG_MARK, _READ = b'"\\u0000', "\0"
+_VALUE_ENDS = (b",", b"]", b"}")
+
+
+def cut_long_strings(text: bytes) -> tuple[bytes, list[str]] | None:
+    """The text with marks in place of long strings, and these; None where it is not worth it.
+
+    Raises:
+        UnicodeDecodeError: a string is no UTF-8.
+    """
+    if len(text) < _LONG or b"\\" in text:
+        return None
+    pieces: list[bytes] = []
+    strings: list[str] = []
+    done = rest = end = 0
+    with memoryview(text) as view:
+        for _ in range(_FEW):
+            begin = text.find(b'"', end)
+            if begin < 0:
+                break
+            rest += begin - end
+            end = text.find(b'"', begin + 1) + 1
+            if not end:
+                return None
+            if end - begin > _LONG and text.startswith(_VALUE_ENDS, end):
+                pieces += (text[done:begin], b'%b%d"' % (LONG_MARK, len(strings)))
+                strings.append(str(view[begin + 1 : end - 1], "utf-8"))
+                done = end
+            else:
+                rest += end - begin
+            if rest > _REST:
+                return None
+        else:
+            return None
+    if not strings or rest + len(text) - end > _REST:
+        return None
+    pieces.append(text[done:])
+    return b"".join(pieces), strings
+
+
+def put_long_strings_back(read: list[Any] | dict[str, Any], strings: list[str]) -> None:
+    """Put strings in place of their marks, in what was read of the text."""
+    todo: list[Any] = [read]
+    while todo:
+        box = todo.pop()
+        for place, value in enumerate(box) if type(box) is list else box.items():
+            if type(value) is str:
+                if value.startswith(_READ):
+                    box[place] = strings[int(value[1:])]
+            elif type(value) is list or type(value) is dict:
+                todo.append(value)
+
+
 # --- the others -------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from base64 import b64decode
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from celery.exceptions import DecodeError, ImproperlyConfigured
@@ -82,7 +82,6 @@ def test_a_result_is_framed_as_captured():
     assert unpack_result(framed) == unpack_result(captured)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary().filter(lambda value: not value.startswith(b"\x00celery")))
 def test_a_plain_result_is_left_alone(value):
     assert unpack_result(value) == value

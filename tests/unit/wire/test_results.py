@@ -22,10 +22,11 @@ from celery.wire.results import (
     make_record,
     read_tuple,
     success_json,
+    success_part_json,
     task_tuple,
     with_exception,
 )
-from celery.wire.serializers import loads, resolve_accept
+from celery.wire.serializers import dumps, loads, resolve_accept
 
 DATA = Path(__file__).parents[2] / "data/wire_vectors"
 NOW = datetime(2026, 11, 22, 10, 56, 3, 626726, tzinfo=UTC)
@@ -109,11 +110,14 @@ class Seven(int):
         return "seven"
 
 
-@pytest.mark.parametrize("value", [
+VALUES = [
     None, True, False, 0, -1, 10**30, 1.5, float("nan"), float("-inf"),
     "", 'a "quoted" \\ line\n', "\u20ac \ud83d\ude00 \ud800",
     [], {}, [1, [2, None]], {"a": {1: True}}, (1, 2), Decimal("1.10"), b"\xff", b"plain", NOW, UUID(int=7), Seven(7),
-], ids=repr)  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
 @pytest.mark.parametrize("parts", [
     {}, {"children": []}, {"children": [(("child", None), None)]}, {"group_id": 'g"1'},
     {"group_id": "", "parent_id": "p\u00e9"},
@@ -123,6 +127,12 @@ def test_a_success_is_written_to_the_same_bytes_as_its_record(value, parts):
     """wire.md 4.1"""
     record = make_record("an \u2013 id", value, "SUCCESS", now=NOW, **parts)
     assert success_json("an \u2013 id", value, done=NOW.isoformat(), **parts) == encode_record(record)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_the_part_of_a_success_is_written_to_the_same_bytes_as_an_encoder_writes(value):
+    """wire.md 4.5"""
+    assert success_part_json("an \u2013 id", value) == dumps([1, "an \u2013 id", "SUCCESS", value])[2]
 
 
 def test_vectors_of_every_kind_were_found():

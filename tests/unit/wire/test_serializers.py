@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from celery.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured
@@ -316,13 +316,11 @@ plain = st.recursive(
 )
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(plain)
 def test_json_gives_back_what_it_was_given(value):
     assert round_trip(value) == value
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.sampled_from(["application/json", "application/x-msgpack", "application/x-yaml"]), st.binary())
 def test_any_bytes_are_read_or_a_decode_error(content_type, payload):
     try:

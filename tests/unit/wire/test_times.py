@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from celery.wire.times import eta_text, expiry, parse_time
@@ -67,7 +67,6 @@ def test_an_error_names_the_option(call, option):
         call()
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.datetimes(timezones=st.none() | st.just(UTC) | st.just(INDIA)))
 def test_a_sent_eta_is_read_back(moment):
     text = eta_text(moment, None, None)

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
     from celery.brokers.base import Publish
     from celery.brokers.sqlite.routes import Routes
+    from celery.wire.forms import Message
 
 #: Suffix of the queue where refused messages wait, and how many of them are kept.
 DEAD = ".dead"
 DEAD_LIMIT = 10_000
+#: Bytes of messages that are written together: they are in memory, and SQLite copies them.
+_AT_ONCE = 1 << 20
 #: How many delayed messages become due in one transaction.
 WAKE_LIMIT = 1000
 #: The least urgent priority; 0 is the most urgent (as on Redis, wire.md 3.2).
@@ -92,6 +95,7 @@ def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> 
     first = last = routes.refresh_and_last(db)
     places: dict[_Place, list[bytes]] = {}
     moments: dict[_Place, list[float]] = {}
+    size = 0
     for publish in batch:
         if publish.queue is not None:
             routes.declare_missing(db, publish.queue)
@@ -99,7 +103,9 @@ def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> 
         blob = None
         priority = priority_of(envelope)
         for queue in routes.queues(exchange, key, envelope.headers) if exchange else (key,):
-            blob = blob or encode(envelope)
+            if blob is None:
+                blob = encode(envelope)
+                size += len(blob)
             place = queue, priority, exchange, key, until is not None
             there = places.get(place)
             if there is None:
@@ -107,6 +113,16 @@ def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> 
             there.append(blob)
             if until is not None:
                 moments.setdefault(place, []).append(until)
+        if size >= _AT_ONCE:
+            last = _write(db, places, moments, last)
+            size = 0
+    return _write(db, places, moments, last) - first
+
+
+def _write(
+    db: sqlite3.Connection, places: dict[_Place, list[bytes]], moments: dict[_Place, list[float]], last: int
+) -> int:
+    """Write messages by their places, which are emptied; the id of the last one."""
     for place, blobs in places.items():
         insert_alike(db, MESSAGES, place[:4], last + 1, blobs)
         if place in moments:
@@ -114,10 +130,12 @@ def insert(db: sqlite3.Connection, routes: Routes, batch: Iterable[Publish]) -> 
         else:
             insert_alike(db, WAITING, place[:2], last + 1, blobs)
         last += len(blobs)
-    return last - first
+    places.clear()
+    moments.clear()
+    return last
 
 
-def encode(envelope: Envelope | Filled) -> bytes:
+def encode(envelope: Message) -> bytes:
     """An envelope as bytes."""
     if type(envelope) is Filled:
         shape = envelope.form.cuts.get(_SQLITE) or cut(envelope.form, _SQLITE, _encode, _encode)
@@ -126,7 +144,7 @@ def encode(envelope: Envelope | Filled) -> bytes:
     return _encode(plain(envelope))
 
 
-def priority_of(envelope: Envelope) -> int:
+def priority_of(envelope: Message) -> int:
     """The priority that a message waits with: 0 to 9, 0 when it has none or not a number."""
     priority = shared_properties(envelope).get("priority")
     return min(max(priority, 0), MAX_PRIORITY) if isinstance(priority, int) else 0

@@ -23,7 +23,7 @@ from celery.brokers.sqlite.hearing import Hearing
 from celery.brokers.sqlite.leases import Leases
 from celery.brokers.sqlite.sender import CAPABILITIES
 from celery.brokers.sqlite.store import Store
-from celery.brokers.sqlite.thread import CallThread
+from celery.utils.callthread import CallThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence

@@ -46,6 +46,8 @@ _FOR_GOOD = (
     ("SQLITE_PERM", "may not be used by this user: check the permissions of the file and its folder"),
     ("SQLITE_NOTADB", "is not a SQLite database: move it away, or name another file in the URL"),
     ("SQLITE_CORRUPT", "is damaged: stop all workers, save what `sqlite3 FILE .recover` finds, and move it away"),
+    # Our statements never vary, so it is the tables that they do not fit.
+    ("SQLITE_ERROR", "has tables of another program: name another file in the URL"),
 )
 _FOR_NOW = (
     ("SQLITE_BUSY", "stayed locked by another process: look for a long transaction, or raise busy_timeout"),

@@ -95,7 +95,7 @@ class Places(RuleBasedStateMachine):
 
 
 TestPlaces = Places.TestCase
-TestPlaces.settings = settings(max_examples=25, stateful_step_count=30, deadline=None, database=None)
+TestPlaces.settings = settings(max_examples=25, stateful_step_count=30, database=None)
 
 
 def test_a_receiver_that_the_disk_kept_from_giving_signs_of_life_does_not_bury_itself(sqlite_path):

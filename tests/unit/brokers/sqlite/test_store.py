@@ -69,6 +69,13 @@ def test_a_file_that_is_no_database_is_named_and_left_alone(sqlite_path):
     assert sqlite_path.read_text().startswith("Dear diary")
 
 
+def test_a_file_with_tables_of_another_program_is_named(sqlite_path):
+    with sqlite3.connect(sqlite_path) as file:
+        file.execute("CREATE TABLE message (subject, body)")
+    with pytest.raises(exceptions.ImproperlyConfigured, match=f"{sqlite_path} has tables of another program"):
+        sender_of(sqlite_path).publish([MESSAGE])
+
+
 def test_a_newer_schema_is_refused_with_both_versions(sqlite_path):
     with sqlite3.connect(sqlite_path) as file:
         file.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 6}")
