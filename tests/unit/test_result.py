@@ -12,7 +12,7 @@ import traceback
 import pytest
 
 from celery import Celery, states
-from celery.exceptions import ImproperlyConfigured, IncompleteStream, TaskRevokedError
+from celery.exceptions import ChordError, ImproperlyConfigured, IncompleteStream, TaskRevokedError
 from celery.exceptions import TimeoutError as ResultTimeoutError
 from celery.result import (
     AsyncResult,
@@ -132,6 +132,26 @@ def test_the_failure_of_a_parent_is_raised_first(app, finish):
         last.get(timeout=BOUND)
     with pytest.raises(ResultTimeoutError):
         last.get(timeout=0.05, follow_parents=False)
+
+
+def test_the_failure_of_a_parent_ends_the_wait_whatever_becomes_of_the_rest(app, finish_later):
+    result = app.AsyncResult("last", parent=app.GroupResult("header", three(app)))
+    begun = finish_later(("a", 1), ("c", ValueError("c"), states.FAILURE))
+    with pytest.raises(ValueError, match="c"):
+        result.get(timeout=BOUND, interval=0.01, on_interval=begun.set)
+    assert result.state == states.PENDING
+
+
+def test_of_a_chord_known_to_have_failed_get_raises_the_error_of_its_member(app, finish):
+    result = finish(app.AsyncResult("body", parent=app.GroupResult("header", three(app))), ChordError("b"), "FAILURE")
+    finish("b", ValueError("b"), states.FAILURE)
+    assert isinstance(result.result, ChordError)
+    for wait in (result.get, app.ResultSet([result]).join, lambda: asyncio.run(result.aget())):
+        with pytest.raises(ValueError, match="b"):
+            wait()
+    for wait in (result.maybe_throw, app.AsyncResult("body").get, app.ResultSet([result]).get):
+        with pytest.raises(ChordError):
+            wait()
 
 
 def test_an_ignored_result_is_none_at_once(app):

@@ -138,14 +138,19 @@ class ResultHub:
         self._closed = False
 
     async def wait(
-        self, task_id: str, timeout: float | None, on_message: Callable[[Meta], Any] | None = None
+        self,
+        task_id: str,
+        timeout: float | None,
+        on_message: Callable[[Meta], Any] | None = None,
+        unless: Iterable[str] = (),
     ) -> Meta | None:
         """The final record of the task, or None after `timeout` seconds (None: no bound).
 
         Args:
             task_id: the task.
             timeout: in seconds.
-            on_message: called on the loop with every record, intermediate states included.
+            on_message: called on the loop with every record of the task, intermediate states included.
+            unless: other tasks; the record of the first of them that fails is the answer, if it comes before.
 
         Raises:
             OperationalError: the store cannot be reached, or the hub was closed.
@@ -153,14 +158,15 @@ class ResultHub:
         import asyncio  # here, as this module serves programs without a loop too
 
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(loop, loop.create_future(), on_message)
-        self._enlist(task_id, waiter)
+        waiter = _Waiter(loop, loop.create_future(), task_id, on_message)
+        watched = {task_id, *unless}
+        self._enlist(watched, waiter)
         try:
             return await asyncio.wait_for(waiter.future, timeout)
         except TimeoutError:
             return None
         finally:
-            self._delist(task_id, waiter)
+            self._delist(watched, waiter)
 
     def excuse(self) -> str:
         """As the watcher's."""
@@ -178,11 +184,12 @@ class ResultHub:
             if thread is not threading.current_thread():
                 thread.join(self.ENDING)
 
-    def _enlist(self, task_id: str, waiter: _Waiter) -> None:
+    def _enlist(self, task_ids: set[str], waiter: _Waiter) -> None:
         with self._lock:
             if self._closed:
                 raise exceptions.OperationalError("the result backend was closed")
-            self._waiting.setdefault(task_id, []).append(waiter)
+            for task_id in task_ids:
+                self._waiting.setdefault(task_id, []).append(waiter)
             watcher = self._watcher
             if watcher is None:
                 watcher = self._watcher = self._make_watcher()
@@ -191,20 +198,22 @@ class ResultHub:
                 )
                 self._thread.start()
         # Adding again an id that is watched makes the driver look at the store once more, for this waiter.
-        watcher.add([task_id])
+        watcher.add(task_ids)
         watcher.wake()
 
-    def _delist(self, task_id: str, waiter: _Waiter) -> None:
+    def _delist(self, task_ids: set[str], waiter: _Waiter) -> None:
+        gone = []
         with self._lock:
-            waiters = self._waiting.get(task_id, [])
-            if waiter in waiters:
-                waiters.remove(waiter)
-            gone = not waiters
-            if gone:
-                self._waiting.pop(task_id, None)
+            for task_id in task_ids:
+                waiters = self._waiting.get(task_id, [])
+                if waiter in waiters:
+                    waiters.remove(waiter)
+                if not waiters:
+                    self._waiting.pop(task_id, None)
+                    gone.append(task_id)
             watcher = self._watcher
         if gone and watcher is not None:
-            watcher.discard([task_id])
+            watcher.discard(gone)
 
     def _drain(self, watcher: Watcher) -> None:
         idle_since = time.monotonic()
@@ -241,13 +250,18 @@ class ResultHub:
 class _Waiter:
     """One coroutine's wait: results arrive on the hub's thread and are handed to the coroutine's loop."""
 
-    __slots__ = ("future", "loop", "on_message")
+    __slots__ = ("future", "loop", "on_message", "task_id")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Meta], on_message: Callable[[Meta], Any] | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Meta],
+        task_id: str,
+        on_message: Callable[[Meta], Any] | None,
     ) -> None:
         self.loop = loop
         self.future = future
+        self.task_id = task_id
         self.on_message = on_message
 
     def tell(self, meta: Meta) -> None:
@@ -264,9 +278,11 @@ class _Waiter:
                 return
 
     def _arrived(self, meta: Meta) -> None:
-        if self.on_message is not None:
+        own = meta["task_id"] == self.task_id
+        if own and self.on_message is not None:
             self.on_message(meta)
-        if meta["status"] in states.READY_STATES and not self.future.done():
+        ends = states.READY_STATES if own else states.PROPAGATE_STATES
+        if meta["status"] in ends and not self.future.done():
             self.future.set_result(meta)
 
     def _failed(self, exc: Exception) -> None:

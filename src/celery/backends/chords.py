@@ -28,6 +28,8 @@ import datetime
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import msgspec
+
 from celery import exceptions, states
 from celery.brokers.base import ChordClaim, ChordPart, ChordStart
 from celery.wire import serializers
@@ -41,12 +43,26 @@ if TYPE_CHECKING:
 _ONE_TRY = 5.0
 _LONGEST_HOLD = 50
 _JSON = frozenset({"application/json"})
+#: Parts that are read together. Other threads wait for that: 0.5 ms.
+_AT_ONCE = 1000
+#: Where `decode` is of backends that do not bring their own.
+_OUR_DECODE = "celery.backends.base"
+
+
+class _Part(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    version: Any
+    task_id: Any
+    state: Any
+    value: Any
+
+
+_read_parts = msgspec.json.Decoder(list[_Part]).decode
 #: Of a retry policy: the pauses between tries.
 _PAUSES = (("start", 0.0), ("step", 0.2), ("max", 0.2))
 
 
-class Member(NamedTuple):
-    """A finished member of a header, as it was counted."""
+class Member(msgspec.Struct, frozen=True, gc=False):
+    """A finished member of a header, as it was counted. The collector does not look at them: they come by the many."""
 
     task_id: str
     state: str
@@ -214,4 +230,24 @@ def read_members(backend: Backend, parts: Iterable[bytes]) -> list[Member]:
     Raises:
         DecodeError: a part cannot be read.
     """
-    return [Member(*fields) for _, *fields in map(backend.decode, parts)]
+    members: list[Member] = []
+    left = list(parts)
+    for start in range(0, len(left), _AT_ONCE):
+        some = left[start : start + _AT_ONCE]
+        members += _read_together(backend, some) or [Member(*fields) for _, *fields in map(backend.decode, some)]
+    return members
+
+
+def _read_together(backend: Backend, parts: Sequence[bytes]) -> list[Member] | None:
+    """The same of parts that are plain JSON, in a fifth of the time; None: each is to be read on its own."""
+    kind = backend.content_type, backend.content_encoding, backend.accept
+    if backend.decode.__module__ != _OUR_DECODE:
+        return None
+    try:
+        text = b"[" + b", ".join(parts) + b"]"
+        if not serializers.is_plain_json(text, *kind):
+            return None
+        members = [Member(part.task_id, part.state, part.value) for part in _read_parts(text)]
+    except (TypeError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return None
+    return members if len(members) == len(parts) else None

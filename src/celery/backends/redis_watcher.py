@@ -1,10 +1,13 @@
 """Waiting for results on Redis: one connection, subscribed to the channels of what is watched (wire.md 4.4).
 
 It speaks RESP3, so that SUBSCRIBE and the MGET that looks for what was stored before share the connection, and their
-order on it is the order in which the server obeys: no record falls between the two.
+order on it is the order in which the server obeys: no record falls between the two. The look is answered at once, so
+its answer is asked for as that to a command is (`celery.brokers.redis.spinning`): it has the records of what is ready.
 
 After a lost connection everything is subscribed to and looked at again. It counts as lost too when an answer is
-overdue, and there is one to expect at least every `_LOOK_AGAIN` seconds.
+overdue, and there is one to expect at least every `_LOOK_AGAIN` seconds. The server cuts off a subscriber to which it
+owes too much (`client-output-buffer-limit pubsub`, by default 32 MB), and so one that waits for a larger record: after
+a loss comes a look before anything is subscribed to, for which there is no such limit.
 """
 
 from __future__ import annotations
@@ -65,6 +68,8 @@ class RedisWatcher(Watcher):
         self._subscribed: set[bytes] = set()
         self._asked: deque[float] = deque()
         self._looked = time.monotonic()
+        #: Whether the connection was lost, and nothing has been looked at since.
+        self._lost = False
         self._woken, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
         os.set_blocking(self._woken, False)
@@ -96,10 +101,13 @@ class RedisWatcher(Watcher):
         give_up: float | None = None
         while True:
             try:
-                self._ask()
+                if self._lost and (found := self._look_unsubscribed()):
+                    return found
+                looks = self._ask()
                 left = max(deadline - time.monotonic(), 0.0)
-                woken = self._wait(left)
-                found = self._collect()
+                read = looks and self._connection.spin()
+                woken = not read and self._wait(left)
+                found = self._collect(read)
                 self.trouble = None
                 if found or woken or not left:
                     return found
@@ -135,21 +143,18 @@ class RedisWatcher(Watcher):
 
     def _wait(self, left: float) -> bool:
         """Wait for data or `wake`, or until an overdue answer has to be missed; whether it was `wake`."""
-        connected = self._connection.connected
-        sources = (self._woken, self._connection.fileno()) if connected else (self._woken,)
-        ready = usable(sources, min(left, _ANSWER))
-        if self._woken not in ready:
+        if self._woken not in self._connection.ready(min(left, _ANSWER), self._woken):
             return False
         with contextlib.suppress(BlockingIOError):
             os.read(self._woken, 4096)
         return True
 
-    def _collect(self) -> list[Meta]:
-        """Read what is here."""
+    def _collect(self, read: bool) -> list[Meta]:
+        """Read what is here, unless it was read."""
         found: list[Meta] = []
         if not self._connection.connected:
             return found
-        for reply in self._connection.arrived():
+        for reply in self._connection.arrived(read=read):
             if isinstance(reply, resp.PushNotification):
                 self._heard(reply, found)
             else:
@@ -158,7 +163,19 @@ class RedisWatcher(Watcher):
         if self._asked and time.monotonic() - self._asked[0] > _ANSWER:
             self._connection.close()
             raise resp.lost(self._address, f"no answer within {_ANSWER:g} s")
-        return [meta for meta in found if meta["status"] != states.PENDING]
+        return _stored(found)
+
+    def _look_unsubscribed(self) -> list[Meta]:
+        with self._lock:
+            watched = sorted(self._watched)
+        found = [
+            self._decode(payload)
+            for keys in _parts(watched)
+            for payload in self._connection.call("MGET", *keys)
+            if payload
+        ]
+        self._lost = False
+        return _stored(found)
 
     def _heard(self, push: list[Any], found: list[Meta]) -> None:
         if push[0] != b"message":
@@ -168,14 +185,14 @@ class RedisWatcher(Watcher):
         if watched:
             found.append(self._decode(push[2]))
 
-    def _ask(self) -> None:
-        """Subscribe to what is new and look at it; unsubscribe from what is no longer watched."""
+    def _ask(self) -> bool:
+        """Subscribe to what is new and look at it, unsubscribe from what is not watched now. Gives whether it looks."""
         now = time.monotonic()
         with self._lock:
             if self._watched and now - self._looked >= _LOOK_AGAIN:
                 self._fresh |= self._watched
             if not self._fresh and not self._stale:
-                return
+                return False
             fresh, self._fresh = sorted(self._fresh), set()
             stale, self._stale = sorted(self._stale & self._subscribed), set()
         new = [key for key in fresh if key not in self._subscribed]
@@ -194,15 +211,23 @@ class RedisWatcher(Watcher):
             except exceptions.ImproperlyConfigured:
                 self._start_over()
                 raise
+        return bool(looks)
 
     def _start_over(self) -> None:
         """The connection is gone: everything is new."""
         self._connection.close()
+        self._lost = True
         self._asked.clear()
         self._subscribed.clear()
         with self._lock:
             self._fresh |= self._watched
 
 
+def _stored(found: list[Meta]) -> list[Meta]:
+    return [meta for meta in found if meta["status"] != states.PENDING]
+
+
 def _parts(keys: list[bytes]) -> list[list[bytes]]:
+    if len(keys) <= _AT_ONCE:
+        return [keys] if keys else []
     return [keys[at : at + _AT_ONCE] for at in range(0, len(keys), _AT_ONCE)]

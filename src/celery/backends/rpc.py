@@ -13,7 +13,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from celery import states
+import msgspec
+
+from celery import exceptions, states
 from celery.backends.base import BaseBackend
 from celery.backends.rpc_replies import Replies, ReplyWatcher
 from celery.brokers.base import Publish
@@ -52,6 +54,11 @@ class RPCBackend(BaseBackend):
         # By process, because a forked one has queues and readers of its own.
         self._replies: dict[int, Replies] = self.app._part("rpc_replies", dict)
 
+    @property
+    def outlives_server(self) -> bool:
+        """Whether records are to survive a restart of the server (`result_persistent`)."""
+        return self._delivery_mode == 2
+
     # -- storing
 
     def _store_result(
@@ -78,6 +85,11 @@ class RPCBackend(BaseBackend):
             for write in batch
             if write.reply_to
         ]
+
+    def refusal(self, write: ResultWrite, reason: str) -> ResultWrite:
+        """The record of a failure in place of one that cannot be sent."""
+        record = self.prepare_write(write.task_id, exceptions.BackendStoreError(reason), states.FAILURE)
+        return msgspec.structs.replace(record, reply_to=write.reply_to)
 
     def sends_to(self, url: str) -> bool:
         """Whether this broker is where all records go."""

@@ -156,8 +156,9 @@ class Replies:
         self._read = read
         self._lock = threading.Lock()
         self._records: dict[str, Meta] = {}
-        # Weak, as nobody closes the watcher of a thread that ends.
-        self._watchers: weakref.WeakSet[ReplyWatcher] = weakref.WeakSet()
+        # Weak, as nobody closes the watcher of a thread that ends. No WeakSet: to go through one costs more than all
+        # else that is done with a record.
+        self._watchers: set[weakref.ref[ReplyWatcher]] = set()
         #: Queues where results may come -> until when they are taken to exist, on the monotonic clock.
         self._expected: dict[str, float] = {}
         #: Those that are read.
@@ -238,13 +239,13 @@ class Replies:
     def enlist(self, watcher: ReplyWatcher, task_ids: set[str]) -> list[Meta]:
         """Tell a watcher from now on; what is kept of these tasks already."""
         with self._lock:
-            self._watchers.add(watcher)
+            self._watchers.add(weakref.ref(watcher, self._watchers.discard))
             return [record for task_id in task_ids if (record := self._records.get(task_id)) is not None]
 
     def delist(self, watcher: ReplyWatcher) -> None:
         """Tell a watcher no more."""
         with self._lock:
-            self._watchers.discard(watcher)
+            self._watchers.discard(weakref.ref(watcher))
 
     def close(self) -> None:
         """Forget the records, and have the readers end unless the queues are used again. Idempotent."""
@@ -294,18 +295,20 @@ class Replies:
             self._records[task_id] = record
             if len(self._records) > KEPT:
                 del self._records[next(iter(self._records))]
-            watchers = list(self._watchers)
-        if task_id == queue.latest:
+            watching = list(self._watchers)
+        if task_id == queue.latest and not queue.caught_up.is_set():
             queue.caught_up.set()
-        for watcher in watchers:
-            watcher.tell(task_id, record)
+        for known_watcher in watching:
+            if (watcher := known_watcher()) is not None:
+                watcher.tell(task_id, record)
 
     def fail(self, error: Exception) -> None:
         """The broker stays away."""
         with self._lock:
-            watchers = list(self._watchers)
-        for watcher in watchers:
-            watcher.fail(error)
+            watching = list(self._watchers)
+        for known_watcher in watching:
+            if (watcher := known_watcher()) is not None:
+                watcher.fail(error)
 
 
 def _keep(known: weakref.ref[Replies], queue: ReplyQueue) -> None:
@@ -354,7 +357,8 @@ class ReplyWatcher(Watcher):
         #: Where we sit, if we do, and the thread that does.
         self._inbox: Inbox | None = None
         self._sitter = 0
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._watched: set[str] = set()
         self._arrived: deque[Meta] = deque()
         self._failure: Exception | None = None
@@ -363,7 +367,7 @@ class ReplyWatcher(Watcher):
     def add(self, task_ids: Iterable[str]) -> None:
         """Watch these too."""
         fresh = set(task_ids)
-        with self._changed:
+        with self._lock:
             self._watched |= fresh
         self._replies.read()
         for record in self._replies.enlist(self, fresh):
@@ -371,7 +375,7 @@ class ReplyWatcher(Watcher):
 
     def discard(self, task_ids: Iterable[str]) -> None:
         """Stop watching these."""
-        with self._changed:
+        with self._lock:
             self._watched.difference_update(task_ids)
 
     def drain(self, timeout: float) -> list[Meta]:
@@ -391,7 +395,7 @@ class ReplyWatcher(Watcher):
                         self._changed.wait_for(self._news, timeout)
             finally:
                 self._replies.rise(place)
-        with self._changed:
+        with self._lock:
             self._woken = False
             found = list(self._arrived)
             self._arrived.clear()
@@ -420,15 +424,16 @@ class ReplyWatcher(Watcher):
             self._inbox = None
 
     def _tell_of_news(self) -> None:
-        """To whoever drains. Under the lock."""
-        self._changed.notify_all()
+        """To whoever drains, one thread at most. Under the lock."""
         inbox = self._inbox
-        if inbox is not None and threading.get_ident() != self._sitter:
+        if inbox is None:
+            self._changed.notify_all()
+        elif threading.get_ident() != self._sitter:
             inbox.wake()
 
     def wake(self) -> None:
         """Make a running or the next `drain` return."""
-        with self._changed:
+        with self._lock:
             self._woken = True
             self._tell_of_news()
 
@@ -439,13 +444,13 @@ class ReplyWatcher(Watcher):
 
     def tell(self, task_id: str, record: Meta) -> None:
         """A record has come back. Any thread."""
-        with self._changed:
+        with self._lock:
             if task_id in self._watched:
                 self._arrived.append(record)
                 self._tell_of_news()
 
     def fail(self, error: Exception) -> None:
         """The broker stays away. Any thread."""
-        with self._changed:
+        with self._lock:
             self._failure = error
             self._tell_of_news()

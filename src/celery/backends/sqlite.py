@@ -22,8 +22,8 @@ from celery.brokers.sqlite import chords, results
 from celery.brokers.sqlite.bell import RESULTS, Bell
 from celery.brokers.sqlite.hearing import Hearing
 from celery.brokers.sqlite.store import Store
-from celery.brokers.sqlite.thread import CallThread
 from celery.exceptions import ImproperlyConfigured
+from celery.utils.callthread import CallThread
 
 if TYPE_CHECKING:
     import sqlite3

@@ -29,7 +29,9 @@ def as_bytes(key: str | bytes) -> bytes:
 
 def as_text(key: str | bytes) -> str:
     """A key as text."""
-    return key if isinstance(key, str) else key.decode()
+    if isinstance(key, (str, bytes)):
+        return key if isinstance(key, str) else key.decode()
+    raise TypeError(f"The id of a task or group must be text, not {key!r}.")
 
 
 class SyncBackendMixin:

@@ -7,6 +7,7 @@ command and ``app.user_options[<command>]`` to the one of that name (CLI-018).
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,7 +33,7 @@ from celery.utils.functional import fun_takes_argument
 from celery.utils.text import indent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import TypeVar
 
     from celery.app.base import Celery
@@ -163,6 +164,24 @@ def handle_remote_command_error(command: str, exc: Exception) -> NoReturn:
         text = f"Unable to run the `{command}` command."
     reason = str(exc) or type(exc).__name__
     raise CeleryCommandException(f"{text}\nReason: {reason}", exit_code=EX_UNAVAILABLE) from exc
+
+
+@contextlib.contextmanager
+def reading_results() -> Iterator[None]:
+    """Turn what keeps results from being read, a store that is away or none at all, into exit status 69.
+
+    Raises:
+        CeleryCommandException: says what to do.
+    """
+    from celery.exceptions import CeleryCommandException, OperationalError
+
+    try:
+        yield
+    except OperationalError as exc:
+        text = "Could not connect to the result backend. Is it running, and is its URL (result_backend) right?"
+        raise CeleryCommandException(f"{text}\nReason: {exc}", exit_code=EX_UNAVAILABLE) from exc
+    except NotImplementedError as exc:
+        raise CeleryCommandException(str(exc), exit_code=EX_UNAVAILABLE) from exc
 
 
 def handle_preload_options(f: F) -> F:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import click
 
-from celery import exceptions
-from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
-from celery.platforms import EX_UNAVAILABLE
+from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options, reading_results
 
 GROUP = "Result Options"
 
@@ -24,9 +22,6 @@ def result(ctx: click.Context, task_id: str, task: str | None, traceback: bool) 
     """
     app = ctx.obj.app
     found = app.tasks[task].AsyncResult(task_id) if task else app.AsyncResult(task_id)
-    try:
+    with reading_results():
         stored = found.traceback or ""
-    except exceptions.OperationalError as exc:
-        text = "Could not connect to the result backend. Is it running, and is its URL (result_backend) right?"
-        raise exceptions.CeleryCommandException(f"{text}\nReason: {exc}", exit_code=EX_UNAVAILABLE) from exc
     ctx.obj.echo(stored if traceback else found.get())

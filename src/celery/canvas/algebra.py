@@ -100,9 +100,14 @@ def compose(left: Sig, right: Sig) -> Any:
     """`left | right`."""
     if kind_of(left) != GROUP:  # as a body it stays a group: its result is a list
         right = unrolled(right)
-    column = NOTHING if is_nothing(right) else kind_of(right)
-    rule = _RULES[kind_of(left)].get(column) or _RULES[kind_of(left)][TASK]
+    rule = _rule(kind_of(left), right)
     return rule(left, right)
+
+
+def _rule(kind: str, right: Sig) -> Rule:
+    """The entry of the first table."""
+    column = NOTHING if is_nothing(right) else kind_of(right)
+    return _RULES[kind].get(column) or _RULES[kind][TASK]
 
 
 def unrolled(sig: Sig) -> Sig:
@@ -163,7 +168,12 @@ def _append(steps: list[Sig], step: Sig) -> None:
 
 
 def _follow_body(chord: Sig, step: Sig) -> None:
-    chord.kwargs["body"] = _followed(cast(Sig, maybe_signature(chord.kwargs["body"], app=chord._app)), step)
+    """Put a step behind the body of a chord, or of the chord that this is (the same rule), and so on downwards."""
+    body = cast(Sig, maybe_signature(chord.kwargs["body"], app=chord._app))
+    while kind_of(body) == CHORD and _rule(CHORD, step) is _after_body:
+        chord.kwargs["body"] = body
+        chord, body = body, cast(Sig, maybe_signature(body.kwargs["body"], app=body._app))
+    chord.kwargs["body"] = _followed(body, step)
 
 
 def _steps_of(chain: Sig) -> list[Sig]:
@@ -219,14 +229,18 @@ _RULES: dict[str, dict[str, Rule]] = {
 
 
 def laid_out(steps: Iterable[Mapping[str, Any]], app: Any = None) -> list[Sig]:
-    """The steps of a chain, ready to follow each other."""
+    """The steps of a chain, ready to follow each other.
+
+    Put together from the end, so that each is looked at once: from the front, each group of a row would be looked for
+    at the bottom of all before it.
+    """
     found: list[Sig] = []
-    for step in _spliced(steps, app):
-        last = found[-1] if found else None
-        if last is not None and ends_in_group(last):
-            found[-1] = after_group(last, step)
+    for step in reversed([*_spliced(steps, app)]):
+        if found and ends_in_group(step):
+            found[-1] = after_group(step, found[-1])
         else:
             found.append(step)
+    found.reverse()
     return found
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from celery import _state, exceptions
@@ -21,7 +22,7 @@ from celery.app.outcome import Outbox
 from celery.backends.chord_producers import Sending
 from celery.backends.chords import start_of
 from celery.canvas.algebra import CHAIN, GROUP, after_group, completions, ends_in_group, header_of, kind_of, size_known
-from celery.canvas.composed import Composed, as_signature, cloned, eldest
+from celery.canvas.composed import Composed, as_signature, clone, eldest
 from celery.canvas.groups import Placed, group, members_from
 from celery.canvas.nesting import limits_depth
 from celery.canvas.sending import send_members
@@ -79,13 +80,20 @@ class _chord(Composed[R]):  # noqa: N801 - the documented name
     def _read_members(self) -> None:
         fields, header, body = self.kwargs, self.kwargs.get("header", []), self.kwargs.get("body")
         fields.setdefault("kwargs", {})
-        fields["header"] = as_signature(header, self._app) if isinstance(header, Mapping) else self._read(header)
+        if isinstance(header, Mapping):
+            header = as_signature(header, self._app)
+        elif size_known(header):
+            header = type(header)(map(as_signature, header, repeat(self._app)))
+        fields["header"] = header
         fields["body"] = None if body is None else as_signature(body, self._app)
 
     def _clone_members(self) -> None:
         fields = self.kwargs
         header, body = fields["header"], fields["body"]
-        fields["header"] = header.clone() if isinstance(header, Signature) else cloned(header)
+        if isinstance(header, Signature):
+            fields["header"] = header.clone()
+        elif size_known(header):
+            fields["header"] = type(header)(map(clone, header))
         fields["body"] = body and body.clone()
 
     @property

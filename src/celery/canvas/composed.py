@@ -1,4 +1,8 @@
-"""What chains, groups and chords share: they have members, and belong to the application of the first one."""
+"""What chains, groups and chords share: they have members, and belong to the application of the first one.
+
+Reading and copying follow signatures into each other, which `celery.canvas.nesting` bounds by the calls that it takes:
+a level is three when it is read, two when it is copied, because what need not be a call of its own is none.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +37,10 @@ class Composed(Signature[R]):
 
     def _read_members(self) -> None:
         """Make signatures of what is in `kwargs`."""
-        self.kwargs["tasks"] = self._read(self.kwargs.get("tasks", []))
-
-    def _read(self, members: Any) -> Any:
-        if not size_known(members):
-            return members
-        return type(members)(map(as_signature, members, repeat(self._app)))
+        members = self.kwargs.get("tasks", [])
+        if size_known(members):
+            members = type(members)(map(as_signature, members, repeat(self._app)))
+        self.kwargs["tasks"] = members
 
     @property
     def tasks(self) -> Any:
@@ -63,7 +65,9 @@ class Composed(Signature[R]):
     partial = clone
 
     def _clone_members(self) -> None:
-        self.kwargs["tasks"] = cloned(self.kwargs["tasks"])
+        members = self.kwargs["tasks"]
+        if size_known(members):
+            self.kwargs["tasks"] = type(members)(map(clone, members))
 
 
 def as_signature(value: Any, app: Celery | None) -> Sig:
@@ -73,16 +77,18 @@ def as_signature(value: Any, app: Celery | None) -> Sig:
         raise TypeError(f"Workflows are made of signatures, not {value.__class__.__name__}: {value!r:.200}.{hint}")
     if isinstance(value, Signature):
         return value  # keeps the application that it has
-    return Signature.from_dict(value, app=app)
+    if value.get("subtask_type"):
+        return Signature.class_of(value).from_dict(value, app=app)
+    return Signature(value, app=app)
 
 
-#: Without a frame of its own, of which deep workflows have a limited number.
-_clone = methodcaller("clone")
+#: A copy, without a call of its own.
+clone = methodcaller("clone")
 
 
 def cloned(members: Any) -> Any:
     """Copies of members; a generator is not touched."""
-    return type(members)(map(_clone, members)) if size_known(members) else members
+    return type(members)(map(clone, members)) if size_known(members) else members
 
 
 def eldest(result: Any) -> Any:

@@ -9,6 +9,7 @@ them once; asking such a group for its members before it was sent (`tasks`, `len
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
@@ -63,6 +64,14 @@ class group(Composed[list[R]]):  # noqa: N801 - the documented name
         app = options.pop("app", None)
         members: Any = members_from(tasks[0] if len(tasks) == 1 else tasks, app)
         super().__init__("celery.group", (), {"tasks": members}, subtask_type="group", app=app, **options)
+
+    @property
+    def app(self) -> Celery:
+        """Its application, or that of its first member: in a thread the current application may be another."""
+        members = self.tasks
+        if self._app is None and isinstance(members, Drawn) and (first := members.first()) is not None:
+            return first.app
+        return super().app
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -245,6 +254,14 @@ class Drawn:
                 "group again, or of a list."
             )
         return (as_signature(member, self._app) for member in source)
+
+    def first(self) -> Sig | None:
+        """The first member, which stays to be drawn; None: there is none, or all were sent."""
+        if self._items is None and self._source is not None:
+            first = next(self._source, None)
+            self._source = itertools.chain(() if first is None else (first,), self._source)
+            return None if first is None else as_signature(first, self._app)
+        return self._items[0] if self._items else None
 
     def each(self, change: Callable[[Sig], Sig]) -> Drawn:
         """These members, each changed when it is drawn."""

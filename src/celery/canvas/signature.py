@@ -18,6 +18,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, Self, TypeVar, cast, overload
 
 from celery import _state
+from celery.canvas.nesting import NestingError, is_deep
 from celery.utils.imports import symbol_by_name
 from celery.utils.uniqueid import uuid
 
@@ -117,17 +118,23 @@ class Signature(dict[str, Any], Generic[R]):
         Raises:
             ValueError: nobody registered its `subtask_type`.
         """
-        kind = d.get("subtask_type")
-        if kind:
-            known = cls.TYPES.get(kind) or (symbol_by_name(_KINDS[kind]) if kind in _KINDS else None)
-            if known is None:
-                raise ValueError(
-                    f"No kind of signature is called {kind!r} (task {d.get('task')!r}): "
-                    "import the module that registers it with Signature.register_type."
-                )
+        if d.get("subtask_type"):
+            known = cls.class_of(d)
             if known is not cls:
                 return known.from_dict(d, app=app)
         return cls(d, app=app)
+
+    @classmethod
+    def class_of(cls, d: Mapping[str, Any]) -> type[Signature[Any]]:
+        """The class of a dict form that has a `subtask_type`."""
+        kind = d["subtask_type"]
+        known = cls.TYPES.get(kind) or (symbol_by_name(_KINDS[kind]) if kind in _KINDS else None)
+        if known is None:
+            raise ValueError(
+                f"No kind of signature is called {kind!r} (task {d.get('task')!r}): "
+                "import the module that registers it with Signature.register_type."
+            )
+        return cast("type[Signature[Any]]", known)
 
     # -- what it has
 
@@ -496,7 +503,7 @@ def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
     if isinstance(varies, Signature):
         return _adopted(varies.clone(), app)
     if isinstance(varies, Mapping):
-        return Signature.from_dict(varies, app=app)
+        return _opened(varies, app)
     return Signature(varies, *args, **kwargs)
 
 
@@ -514,8 +521,17 @@ def maybe_signature(d: Any, app: Celery | None = None, clone: bool = False) -> S
     if isinstance(d, Signature):
         return _adopted(d.clone() if clone else d, app)
     if isinstance(d, Mapping):
-        return Signature.from_dict(d, app=app)
+        return _opened(d, app)
     return cast("Signature[Any] | None", d)
+
+
+def _opened(d: Mapping[str, Any], app: Celery | None) -> Signature[Any]:
+    try:
+        return Signature.from_dict(d, app=app)
+    except RecursionError as error:
+        if isinstance(error, NestingError) or not is_deep(d):
+            raise
+        raise NestingError.of(d) from error
 
 
 def _adopted(sig: Signature[Any], app: Celery | None) -> Signature[Any]:

@@ -3,19 +3,22 @@
 Rules
     1. A result is an id and where to look it up; it holds nothing else until a *final* record (of a task that is
        ready) was seen, which it keeps.
-    2. Waiting is the backend's: `wait_for` for threads, `hub` for coroutines. Nothing polls here.
+    2. Waiting is the backend's: `wait_for` for threads, `hub` for coroutines. Nothing polls here. What parents have to
+       do with it is in `celery.result.parents`.
     3. Callbacks of `then` run when this object learns the final record, in whoever's call that happens.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from celery import _state, states
 from celery.exceptions import IncompleteStream, TaskRevokedError
 from celery.exceptions import TimeoutError as ResultTimeoutError
 from celery.local import try_import
+from celery.result import parents
 from celery.result.waiting import Callback, Listeners, ResultBase, assert_will_not_block, importable, in_thread
 from celery.utils.graph import DependencyGraph
 from celery.wire.results import ResultNode, read_tuple
@@ -165,7 +168,7 @@ class AsyncResult(ResultBase, Generic[R]):
             propagate: raise the task's exception; False returns it.
             interval: seconds between two calls of `on_interval`.
             no_ack: has no meaning here.
-            follow_parents: raise what a parent raised, as this task will then never run.
+            follow_parents: raise what a parent raised (`celery.result.parents`), as this task will then never run.
             callback: called with (id, value).
             on_message: called with every record, intermediate states included.
             on_interval: called while waiting.
@@ -182,12 +185,13 @@ class AsyncResult(ResultBase, Generic[R]):
             return cast(R, None)
         if disable_sync_subtasks:
             assert_will_not_block()
-        if self._record is None:
-            follow = self._raise_parent_error if propagate and follow_parents and self.parent is not None else None
-            if follow is not None:
-                follow()
-            waiting = _both(follow, on_interval)
-            self._learn(self.backend.wait_for(self.id, timeout, interval, no_ack, waiting, on_message))
+        follow = propagate and follow_parents and self.parent is not None
+        if self._record is None and follow:
+            parents.wait(self, timeout, interval, on_interval, on_message)
+        elif self._record is None:
+            self._learn(self.backend.wait_for(self.id, timeout, interval, no_ack, on_interval, on_message))
+        if follow and self._meta()["status"] in PROPAGATE_STATES:
+            parents.raise_failure(self)
         return self._conclude(propagate, callback, PROPAGATE_STATES)
 
     wait = get
@@ -206,9 +210,13 @@ class AsyncResult(ResultBase, Generic[R]):
             return cast(R, None)
         if disable_sync_subtasks:
             assert_will_not_block()
-        if self._record is None and propagate and follow_parents and self.parent is not None:
-            await in_thread(self._raise_parent_error)
-        await self._await_record(timeout, on_message)
+        follow = propagate and follow_parents and self.parent is not None
+        if self._record is None and follow:
+            await parents.await_record(self, timeout, on_message)
+        else:
+            await self._await_record(timeout, on_message)
+        if follow and self._meta()["status"] in states.PROPAGATE_STATES:
+            await in_thread(partial(parents.raise_failure, self))
         return self._conclude(propagate, callback)
 
     async def _await_record(
@@ -226,18 +234,11 @@ class AsyncResult(ResultBase, Generic[R]):
             if meta is not None:
                 self._learn(meta)
         if self._record is None:
-            why = self.backend.hub.excuse()
-            raise ResultTimeoutError(f"Task {self.id} was not ready within {timeout} s.{why}")
+            raise self._late(timeout)
 
-    def _raise_parent_error(self) -> None:
-        for node in reversed(list(self._parents())):
-            node.maybe_throw()
-
-    def _parents(self) -> Iterator[Any]:
-        node = self.parent
-        while node is not None:
-            yield node
-            node = node.parent
+    def _late(self, timeout: float | None) -> ResultTimeoutError:
+        why = self.backend.hub.excuse()
+        return ResultTimeoutError(f"Task {self.id} was not ready within {timeout} s.{why}")
 
     def _conclude(
         self, propagate: bool, callback: Callback | None, raised: frozenset[str] = states.PROPAGATE_STATES
@@ -546,17 +547,6 @@ class EagerResult(AsyncResult[R]):
     def __reduce__(self) -> tuple[Any, ...]:
         meta = self._meta()
         return importable(type(self)), (self.id, meta["result"], meta["status"], meta["traceback"], self._name)
-
-
-def _both(first: Callable[[], Any] | None, second: Callable[[], Any] | None) -> Callable[[], Any] | None:
-    if first is None or second is None:
-        return first or second
-
-    def call_both() -> None:
-        first()
-        second()
-
-    return call_both
 
 
 def result_from_tuple(r: Any, app: Celery | None = None) -> Any:

@@ -17,7 +17,7 @@ import pytest
 from stores import BATCHES, CONNECTIONS, EXPIRY, GROUPS, LOOKUP, PROCESSES, RECORDS, SOON, write
 
 from celery import states
-from celery.exceptions import OperationalError, WorkerLostError
+from celery.exceptions import ChordError, OperationalError, WorkerLostError
 from celery.exceptions import TimeoutError as WaitTimeout
 
 pytestmark = pytest.mark.only_with(RECORDS)
@@ -242,6 +242,62 @@ def test_a_wait_has_its_bound(bench, task_id):
     with pytest.raises(WaitTimeout):
         bench.backend.wait_for(task_id, timeout=0.4)
     assert 0.35 < time.monotonic() - begun < 5
+
+
+def gotten(result, wait, **options):
+    """By `get`, or by `aget` on a loop of its own."""
+    return result.get(**options) if wait == "get" else asyncio.run(result.aget(**options))
+
+
+def once(work):
+    """For `on_message`: the first record to be told has this done on another thread, as the wait has begun."""
+    threads = []
+
+    def told(_):
+        if not threads:
+            threads.append(threading.Thread(target=work))
+            threads[0].start()
+
+    return told
+
+
+@pytest.mark.parametrize("wait", ["get", "aget"])
+def test_of_a_chord_that_fails_while_it_is_awaited_the_error_of_its_member_is_raised(bench, task_id, wait):
+    app, members = bench.backend.app, fresh(3)
+    header = app.GroupResult(str(uuid.uuid4()), [app.AsyncResult(id) for id in members])
+    result = app.AsyncResult(task_id, parent=header)
+
+    def fail():
+        bench.store(members[1], KeyError("member"), states.FAILURE)
+        bench.store(task_id, ChordError("chord"), states.FAILURE)
+
+    bench.store(task_id, {}, "PROGRESS")
+    with pytest.raises(KeyError, match="member"):
+        gotten(result, wait, timeout=SOON, on_message=once(fail))
+    assert isinstance(gotten(result, wait, timeout=SOON, propagate=False), ChordError)
+    with pytest.raises(ChordError):
+        gotten(result, wait, timeout=SOON, follow_parents=False)
+    with pytest.raises(KeyError, match="member"):
+        gotten(result, wait, timeout=SOON)
+
+
+@pytest.mark.parametrize("wait", ["get", "aget"])
+def test_a_parent_that_fails_ends_the_wait_for_what_never_comes(bench, task_id, wait):
+    app, (first, *members) = bench.backend.app, fresh(3)
+    header = app.GroupResult(
+        str(uuid.uuid4()), [app.AsyncResult(id) for id in members], parent=app.AsyncResult(first)
+    )
+    result = app.AsyncResult(task_id, parent=header)
+
+    def fail():
+        bench.store(first, 1, states.SUCCESS)
+        bench.store(members[0], 2, states.SUCCESS)
+        bench.store(members[1], KeyError("member"), states.FAILURE)
+
+    bench.store(task_id, {}, "PROGRESS")
+    with pytest.raises(KeyError, match="member"):
+        gotten(result, wait, timeout=SOON, on_message=once(fail))
+    assert result.state == "PROGRESS"
 
 
 def test_waiting_for_a_running_task_costs_next_to_nothing(bench, task_id):

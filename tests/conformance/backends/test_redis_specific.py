@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -281,3 +282,23 @@ def test_the_end_of_a_wait_for_a_task_that_takes_longer_blames_nobody(redis_url)
     with backend_at(redis_url) as backend, pytest.raises(exceptions.TimeoutError) as caught:
         backend.app.AsyncResult("id").get(timeout=0.3)
     assert "reached" not in str(caught.value)
+
+
+def test_a_record_that_is_larger_than_a_subscriber_may_be_owed_is_found_whenever_it_is_stored(private_redis):
+    """The server cuts off subscribers to whom it owes more than `client-output-buffer-limit` says, 32 MB by default."""
+    large, url = "x" * 3_000_000, private_redis().url
+    with contextlib.closing(Connection(read(url, {}))) as raw, backend_at(url) as backend:
+        raw.call("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 1mb 60")
+        make = backend.app.AsyncResult
+        backend.store_result("before", large, "SUCCESS")
+        assert make("before").get(timeout=10) == large
+        assert asyncio.run(make("before").aget(timeout=10)) == large
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(make("later").get, timeout=10)
+            end = time.monotonic() + 10
+            while not raw.call("PUBSUB", "CHANNELS", "*-later"):
+                assert time.monotonic() < end
+            backend.store_result("later", large, "SUCCESS")
+            assert waiting.result() == large
+        backend.store_result("small", 1, "SUCCESS")
+        assert make("small").get(timeout=10) == 1

@@ -108,3 +108,9 @@ def test_a_backend_says_whether_results_are_announced(kind, announces):
 def test_there_is_a_policy_to_try_again_by(app):
     assert Shelf(app).retry_policy["max_retries"] == 20
     assert type("Own", (Shelf,), {"retry_policy": {"max_retries": 1}})(app).retry_policy == {"max_retries": 1}
+
+
+def test_an_id_that_is_no_text_is_refused():
+    with Celery(backend="redis://localhost:1", set_as_current=False) as app:
+        with pytest.raises(TypeError, match="The id of a task or group must be text, not 5"):
+            _ = app.AsyncResult(5).state

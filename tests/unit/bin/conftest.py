@@ -24,4 +24,4 @@ def invoke(app, monkeypatch) -> Callable[..., Result]:
     # Set, so that what the command exports is taken back after the test.
     for name in ("APP", "CELERY_APP", "NO_COLOR", "CELERY_BROKER_URL"):
         monkeypatch.setenv(name, "")
-    return lambda *argv, **options: CliRunner().invoke(celery, argv, obj=app, **options)
+    return lambda *argv, **options: CliRunner().invoke(celery, argv, **{"obj": app, **options})

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import sys
+import uuid
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from celery import chain, chord, group, signature
@@ -74,6 +79,29 @@ def test_a_member_makes_as_many_parts_as_what_it_ends_in_has_values(made, count)
     assert completions(made()) == count
 
 
+def calls_of(function):
+    """How many functions it calls."""
+    count = 0
+
+    def profile(_, event, __):
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def test_a_row_of_groups_is_laid_out_in_proportion_to_its_length():
+    rows = [[group(t("a"), t("b")) for _ in range(length)] for length in (1, 25, 50, 100, 200)]
+    _, *counts = [calls_of(lambda row=row: laid_out(row)) for row in rows]
+    assert [twice / once < 2.2 for once, twice in itertools.pairwise(counts)] == [True] * 3
+
+
 LETTERS = st.sampled_from("abc").map(t)
 WORKFLOWS = st.recursive(
     LETTERS,
@@ -86,7 +114,6 @@ WORKFLOWS = st.recursive(
 )
 
 
-@settings(deadline=None)  # the first one loads modules
 @given(first=WORKFLOWS, second=WORKFLOWS, third=WORKFLOWS)
 def test_composing_leaves_its_left_operands_alone(first, second, third):
     """CANVAS-014."""
@@ -143,6 +170,8 @@ def test_workflows_may_be_inside_each_other_to_some_depth(tasks):
     ids=["a little", "chord", "chain", "header", "group", "body", "groups after groups", "composing"],
 )
 def test_what_is_too_deep_says_so_and_nothing_of_it_is_sent(tasks, send):
+    # A queue of its own: what other tests have sent may come due in the default one.
+    tasks.add.app.conf.task_default_queue = f"q-{uuid.uuid4()}"
     before = waiting(tasks)
     with pytest.raises(RecursionError, match=r"inside each other, \d+ levels of them; at most 230"):
         send(tasks)
@@ -154,9 +183,55 @@ def below(calls, call):
     return below(calls - 1, call) if calls else call()
 
 
+#: Shapes that go on inside of themselves, and how many levels each round is.
+SHAPES = {
+    "chain": (1, lambda step, inner: {"tasks": [step, inner]}),
+    "group": (1, lambda step, inner: {"tasks": [step, inner]}),
+    "body": (1, lambda step, inner: {"header": [step], "body": inner}),
+    "header": (4, lambda step, inner: {"header": [step, inner], "body": step}),
+    "group as header": (4, lambda step, inner: {"header": round_of("group", [step, inner]), "body": step}),
+    "group in a chain": (3, lambda step, inner: {"tasks": [step, round_of("group", [step, inner]), step]}),
+}
+
+
+def round_of(kind, tasks=None, **kwargs):
+    kwargs = {"tasks": tasks} if tasks else kwargs
+    fields = {"task": f"celery.{kind}", "args": [], "kwargs": kwargs, "options": {}}
+    return {**fields, "subtask_type": kind, "immutable": False}
+
+
+def as_read(tasks, shape, levels):
+    """Of so many levels at most, as it comes in a message."""
+    each, kwargs_of = SHAPES[shape]
+    kind = shape if shape in ("chain", "group") else "chain" if shape == "group in a chain" else "chord"
+    step = made = json.loads(json.dumps(tasks.add.si(1, 2)))
+    for _ in range(levels // each):
+        made = round_of(kind, **kwargs_of(step, made))
+    return made
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_may_be_sent_may_be_read_composed_and_sent_from_200_calls_deep(tasks, shape):
+    read = below(200, lambda: signature(as_read(tasks, shape, 228)))
+    followed = below(200, lambda: read | tasks.add.si(1, 2))
+    before = waiting(tasks)
+    below(200, read.apply_async)
+    sent = waiting(tasks) - before
+    assert sent > 0
+    below(200, followed.apply_async)
+    assert waiting(tasks) >= before + 2 * sent
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_too_deep_to_be_read_says_what_it_is_and_how_deep(tasks, shape):
+    name = tasks.add.name.replace(".", r"\.")
+    with pytest.raises(RecursionError, match=rf"begins with {name}, has .* other, \d+ levels of them; at most"):
+        signature(as_read(tasks, shape, 2000))
+
+
 def test_a_workflow_that_is_too_deep_for_where_it_is_sent_from_says_so(tasks):
     workflow = inside(tasks, 200)
     before = waiting(tasks)
-    with pytest.raises(RecursionError, match="inside each other, 200 levels"):
-        below(700, workflow.apply_async)
+    with pytest.raises(RecursionError, match="inside each other, 200 levels of them; too many for a call from so deep"):
+        below(800, workflow.apply_async)
     assert waiting(tasks) == before

@@ -44,6 +44,13 @@ def test_a_chain_of_what_is_no_signature_is_refused(tasks):
         chain(tasks.add.s(1), 5)
 
 
+def test_the_dict_form_of_a_signature_is_a_step(tasks):
+    """CANVAS-024."""
+    one, two = tasks.add.s(1, 1), tasks.add.s(2)
+    for made in (chain(one, dict(two)), chain(dict(one), two), chain([dict(one), dict(two)])):
+        assert made == chain(one, two)
+
+
 def test_composing_leaves_the_left_operand_alone(tasks):
     """CANVAS-014, CANVAS-025."""
     left, last = tasks.add.s(1) | tasks.add.s(2), tasks.add.s(3)

@@ -68,10 +68,20 @@ def test_nothing_follows_a_step_that_is_ignored(app, tasks, run):
     assert tasks.ran == [("add", 1)]
 
 
-def test_links_are_run_once_after_the_last_step(tasks, run):
+def test_links_are_run_in_place_once_after_the_last_step(tasks, run):
     """CANVAS-074."""
-    run(chain(tasks.add.s(1), tasks.add.s(2)), link=tasks.done.s())
+    add, done = tasks.add, tasks.done
+    run(add.s(1), link=done.s())
+    assert tasks.ran == [("add", 1), ("done", 1)]
+    tasks.ran.clear()
+    run(chain(add.s(1), add.s(2)), link=done.s())
     assert tasks.ran == [("add", 1), ("add", 1, 2), ("done", 3)]
+    tasks.ran.clear()
+    linked = chord([add.s(1), add.s(2)], tasks.total.s())
+    linked.link(done.s())
+    run(linked)
+    assert tasks.ran[-1] == ("done", 3)
+    assert [name for name, *_ in tasks.ran].count("done") == 1
 
 
 def test_an_error_callback_is_told_of_the_step_that_failed(tasks, run):

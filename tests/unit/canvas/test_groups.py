@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -133,6 +134,15 @@ def test_a_generator_gives_its_members_once(tasks, sent):
     assert len(kept) == 3
     kept.delay()
     kept.delay()
+
+
+def test_in_a_thread_a_generator_is_sent_by_the_application_of_its_first_task(tasks, sent):
+    """Threads have no current application: those of a generator went to the default one, and were never run."""
+    made = group(tasks.add.s(i) for i in range(3))
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(lambda: made.app).result(timeout=10) is tasks.add.app
+        thread.submit(made.delay).result(timeout=10)
+    assert [message.args for message in sent] == [[0], [1], [2]]
 
 
 def test_one_signature_may_be_given_many_times(tasks, sent):
