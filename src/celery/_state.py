@@ -74,6 +74,8 @@ class _ThreadState(threading.local):
 
 _thread = _ThreadState()
 default_app: Celery | None = None
+#: The default one, where it was made here.
+implicit_app: Celery | None = None
 
 #: Results may be waited for inside a task only where this is lifted (`celery.result.allow_join_result`).
 _join_denied: contextvars.ContextVar[bool] = contextvars.ContextVar("celery_join_denied", default=False)
@@ -216,11 +218,13 @@ def peek_current_app() -> Celery | None:
 
 
 def _default_app() -> Celery:
+    global implicit_app  # noqa: PLW0603 - as the default one
     if default_app is None:
         # By its path: the application is above this module, and one is made here only for programs that made none.
         Celery = import_module("celery.app.base").Celery  # noqa: N806 - a class
         loader = os.environ.get("CELERY_LOADER") or "default"
-        set_default_app(Celery("default", loader=loader, fixups=[], set_as_current=False, autofinalize=True))
+        implicit_app = Celery("default", loader=loader, fixups=[], set_as_current=False, autofinalize=True)
+        set_default_app(implicit_app)
     assert default_app is not None
     return default_app
 

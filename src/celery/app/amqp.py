@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from celery.app.base import Celery
+    from celery.wire.forms import Message
 
 __all__ = ("AMQP", "Queues", "task_message")
 
@@ -69,6 +70,8 @@ _MESSAGE_OPTIONS = frozenset(
 _QUEUE_SETTINGS = ("task_queue", "task_default_queue", "task_default_exchange", "task_default_routing", "task_create_")
 _PROTOCOLS: dict[int, tuple[type[Template], Any]] = {1: (TemplateV1, as_task_v1), 2: (Template, as_task_v2)}
 _DELIVERY_MODES: dict[Any, int] = {"transient": 1, "persistent": 2}
+#: Keys of a retry policy; those of kombu's that have no meaning here may be given.
+_POLICY = "max_retries interval_start interval_step interval_max errback on_revive retry_errors timeout".split()
 
 
 class task_message(NamedTuple):  # noqa: N801 - the documented name
@@ -511,7 +514,7 @@ class AMQP:
         if not (conf.task_publish_retry if retry is None else retry):
             return None
         own = options.get("retry_policy")
-        return {**conf.task_publish_retry_policy, **own} if own else conf.task_publish_retry_policy
+        return {**conf.task_publish_retry_policy, **_checked_policy(own)} if own else conf.task_publish_retry_policy
 
     def sent(self, name: str, message: Publish) -> None:
         """Tell `after_task_publish` (SIG-005) of a message that is with the broker."""
@@ -525,7 +528,7 @@ class AMQP:
             )
 
 
-def _until(envelope: Envelope) -> float | None:
+def _until(envelope: Message) -> float | None:
     eta = envelope.headers.get("eta")
     if not eta:
         return None
@@ -538,6 +541,14 @@ def _check_range(name: str, options: Mapping[str, Any]) -> None:
         value = options.get(option)
         if isinstance(value, (int, float)) and value < INT_MIN:
             raise ValueError(f"{option} of task {name} is out of range: {value!r} seconds.")
+
+
+def _checked_policy(policy: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A retry policy whose keys are known: a misspelt one would leave retries as they are, and nobody would see it."""
+    for key in policy:
+        if key not in _POLICY:
+            raise TypeError(f"retry_policy has no key {key!r}: use {', '.join(_POLICY)}.")
+    return policy
 
 
 def _delivery_mode(chosen: Any) -> int:
@@ -559,7 +570,7 @@ def queues_of(declare: Iterable[Any]) -> list[Queue]:
     return [Queue.read(entity) for entity in declare if hasattr(entity, "exchange")]
 
 
-def _opened(envelope: Envelope) -> Any:
+def _opened(envelope: Message) -> Any:
     """The body as it was before it was serialized; of protocol 2 a tuple, as receivers know it."""
     packed = envelope.headers.get("compression")
     payload = decompress(envelope.body, packed) if packed else envelope.body
@@ -583,8 +594,7 @@ def _announce(name: str, message: Publish, policy: dict[str, Any], serializer: s
         retry_policy=policy,
     )
     payload = serializers.dumps(body, serializer)[2]
-    packed = envelope.headers.get("compression")
-    if packed:
+    if packed := envelope.headers.get("compression"):
         payload = compress(payload, packed)[0]
     changed = Envelope(headers, payload, envelope.content_type, envelope.content_encoding, properties)
     return msgspec.structs.replace(message, envelope=changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib import import_module
@@ -128,6 +129,15 @@ def driver(url: str) -> Any:
             "Others plug in as entry points of the group 'celery.brokers'."
         )
     return import_module(path)
+
+
+def load_formats(app: Celery) -> None:
+    """Import what opens the texts of messages that a worker of this application hands to its children, where a broker
+    has a format of its own (`celery.wire.sealed`).
+    """
+    for url in broker_urls(app, read=True):
+        with contextlib.suppress(ImproperlyConfigured, ImportError):  # told by who connects to it
+            getattr(driver(url), "Format", None)
 
 
 def _entry_points() -> dict[str, str]:

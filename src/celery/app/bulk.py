@@ -85,22 +85,27 @@ class _Run:
     Args:
         app: the application.
         signature: the first of them; it is sent by another call, as all are.
+        task: its task; None: of a name that is not registered here.
         options: of `send_many`.
     """
 
-    __slots__ = ("_calls", "_check", "_options", "_task", "declare", "name", "policy", "timeout")
+    __slots__ = ("_calls", "_check", "_options", "declare", "name", "policy", "timeout")
 
-    def __init__(self, app: Celery, signature: Signature[Any], task: Task[..., Any], options: dict[str, Any]) -> None:
-        self.name = task.name
-        self._task = task
+    def __init__(
+        self, app: Celery, signature: Signature[Any], task: Task[..., Any] | None, options: dict[str, Any]
+    ) -> None:
+        self.name = signature["task"]
         self._options = _shared(signature.options)
-        self._check = task._checker() if task._should_check() else None
+        self._check = None
         args, kwargs, given = signature._call((), {}, None, options)
-        given = task._fill_options(_shared(given))
+        given = _shared(given)
+        if task is not None:
+            self._check = task._checker() if task._should_check() else None
+            result_cls = partial(app.AsyncResult, backend=task.backend, task_name=task.name)
+            given = {**task._fill_options(given), "task_type": task, "result_cls": result_cls}
         self.policy, self.timeout = app.amqp.policy(given), given.get("timeout")
         self.declare = given.get("declare")
-        result_cls = partial(app.AsyncResult, backend=task.backend, task_name=task.name)
-        self._calls = Calls(app, self.name, args, kwargs, {**given, "task_type": task, "result_cls": result_cls})
+        self._calls = Calls(app, self.name, args, kwargs, given)
 
     def takes(self, signature: Signature[Any]) -> bool:
         """Whether it is such a call."""
@@ -214,7 +219,10 @@ class Batch(Outbox):
         ):
             return None
         task = signature._known_type()
-        if task is None or task.name != signature["task"] or not task._calls_are_alike():
+        if task is None:
+            if signature.app is not self._app:
+                return None
+        elif task.name != signature["task"] or not task._calls_are_alike():
             return None
         run = self._run = _Run(self._app, signature, task, self._options)
         if run.declare:

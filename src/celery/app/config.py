@@ -28,9 +28,11 @@ settings, whose attributes may change behind our back. The four addresses that a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
+from datetime import timedelta
 from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -58,7 +60,8 @@ if TYPE_CHECKING:
 __all__ = ("Settings",)
 
 _DICT_DEFAULTS = tuple(name for name, value in DEFAULTS.items() if isinstance(value, dict))
-_BOOLEANS = frozenset(name for name, option in OPTIONS.items() if option.type == "bool")
+#: Settings whose values are checked when they are read, and of which kind they are.
+_CHECKED = {name: option.type for name, option in OPTIONS.items() if option.type in ("bool", "int", "float")}
 # Any of these, set by the user, means that there is a broker to connect to (SET-040).
 _BROKER_SETTINGS = (
     "broker_url",
@@ -91,6 +94,26 @@ def _is_data(key: str, value: Any) -> bool:
     return not key.startswith("_") and not isinstance(value, ModuleType) and not callable(value)
 
 
+def _as_bool(name: str, value: Any) -> Any:
+    try:
+        return to_bool(value)
+    except TypeError as exc:
+        raise ImproperlyConfigured(f"The setting {name!r} must be true or false. {exc}") from None
+
+
+def _as_number(name: str, value: Any) -> Any:
+    """Turn text, as of an environment variable, into the number that it stands for, and a duration into seconds."""
+    if isinstance(value, timedelta) and _CHECKED[name] == "float":
+        return value if name.endswith("_expires") else value.total_seconds()  # who reads the former takes both
+    if isinstance(value, str):
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(value)
+    elif hasattr(value, "__float__"):
+        return value
+    raise ImproperlyConfigured(f"The setting {name!r} is {value!r}: it must be a number.")
+
+
 class Settings(MutableMapping[str, Any]):
     """The settings of one application, as a mapping and by attribute.
 
@@ -103,7 +126,7 @@ class Settings(MutableMapping[str, Any]):
     Raises:
         ImproperlyConfigured: On the first read, if the source mixes old and new names, or, where there is none, what
             was changed before; on reading a setting that is
-            true or false, if it is given as a string that is neither (CONF-022).
+            true or false, if it is given as a string that is neither (CONF-022), or one that is a number, if it is not.
         ModuleNotFoundError: On the first read, in place of an AttributeError raised while loading, which a reader
             would take for a missing setting (CONF-005).
     """
@@ -206,8 +229,8 @@ class Settings(MutableMapping[str, Any]):
             self._load()
         name = self._names.canonical(key)
         value = self._find(name)
-        if value and name in _BOOLEANS and isinstance(value, str):
-            return self._as_bool(name, value)
+        if value and not isinstance(value, (int, float)) and name in _CHECKED:
+            return _as_bool(name, value) if _CHECKED[name] == "bool" else _as_number(name, value)
         return value
 
     def _find(self, name: str) -> Any:
@@ -220,12 +243,10 @@ class Settings(MutableMapping[str, Any]):
                     return layer[spelling]
         return self._built_in[name]
 
-    @staticmethod
-    def _as_bool(name: str, value: str) -> Any:
-        try:
-            return to_bool(value)
-        except TypeError as exc:
-            raise ImproperlyConfigured(f"The setting {name!r} must be true or false. {exc}") from None
+    def check(self) -> None:
+        """Read all that is checked when it is read. Raises ImproperlyConfigured."""
+        for name in _CHECKED:
+            self.get(name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from celery import states
 from celery.app.attempt import takes_many
 from celery.app.context import Context
 from celery.brokers.base import ChordPart
 from celery.utils.log import get_logger
 from celery.wire.protocol import next_step
+from celery.wire.results import success_part_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from celery.canvas.signature import Signature
 
 logger = get_logger(__name__)
+
+#: Where `encode` is of backends that do not bring their own.
+_OUR_ENCODE = "celery.backends.base"
 
 
 class Outgoing(Protocol):
@@ -123,8 +128,23 @@ def part_of(backend: Backend, place: Place, state: str, value: Any, body: bytes 
         value: its value or exception.
         body: of the chord, as JSON; None: it is in the message of the attempt that this belongs to.
     """
-    payload = backend.encode([1, place.task_id, state, backend.encode_result(value, state)])
+    form = backend.encode_result(value, state)
+    payload = _success(backend, place.task_id, form) if state == states.SUCCESS else None
+    if payload is None:
+        payload = backend.encode([1, place.task_id, state, form])
     return ChordPart(place.group_id, place.task_id, place.position, state, payload, body)
+
+
+def _success(backend: Backend, task_id: str, form: Any) -> bytes | None:
+    """The payload of a success, straight to bytes; None: it has another form, or cannot be written."""
+    if backend.serializer != "json" or backend.compression or not backend.async_writer:
+        return None
+    if backend.encode.__module__ != _OUR_ENCODE:
+        return None
+    try:
+        return success_part_json(task_id, form)
+    except (TypeError, ValueError):
+        return None
 
 
 class Place(NamedTuple):

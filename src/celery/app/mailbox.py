@@ -226,5 +226,5 @@ def matches(hostname: str, pattern: str, matcher: str) -> bool:
         raise ValueError(f"there is no matcher {matcher!r} for node names: use one of {', '.join(MATCHERS)}")
     try:
         return match(hostname, pattern)
-    except re.error as exc:
+    except (re.error, OverflowError, RecursionError) as exc:  # a count that is too large, parentheses too deep
         raise ValueError(f"the pattern {pattern!r} for node names is no regular expression: {exc}") from None

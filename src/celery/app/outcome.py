@@ -41,6 +41,8 @@ class Disposition(enum.IntEnum):
     REQUEUE = 2
     #: It could not become an attempt at all: to the dead queue, whatever the kind of acknowledgement.
     UNREADABLE = 3
+    #: The worker stops, and not all of it could be settled in the child: give back what was not acknowledged.
+    LEFT = 4
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):

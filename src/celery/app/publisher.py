@@ -17,12 +17,14 @@ import itertools
 import random
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from celery import exceptions
+from celery import _state, exceptions
 from celery.app import brokers
 from celery.brokers.pool import SenderPool
 from celery.brokers.url import mask
+from celery.exceptions import CeleryWarning
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
@@ -239,7 +241,7 @@ def open_publisher(app: Celery) -> Publisher:
     """The way to the broker of an application, as its settings say."""
     conf = app.conf
     if brokers.is_embedded(app):
-        logger.info("No broker is configured: using the embedded store %s", brokers.embedded_file(app))
+        _tell_of_embedded(app)
     return Publisher(
         brokers.broker_urls(app),
         lambda url: brokers.open_sender(app, url),
@@ -247,3 +249,19 @@ def open_publisher(app: Celery) -> Publisher:
         acquire_timeout=conf.broker_pool_acquire_timeout,
         strategy=conf.broker_failover_strategy,
     )
+
+
+def _tell_of_embedded(app: Celery) -> None:
+    """Where messages go that no setting says; a warning where they are not meant to, as threads have an app of none."""
+    others = [other for other in _state.living_apps() if other is not app and other.main]
+    if app is _state.implicit_app and others:
+        # No line of the log: a script that has configured none would not see it.
+        warnings.warn(
+            f"A task was called in a thread that has set no application, so it goes to the application {app.main!r} "
+            f"and its embedded store {brokers.embedded_file(app)}. Call set_default() on the application that is meant "
+            f"({', '.join(sorted({repr(other.main) for other in others}))}).",
+            CeleryWarning,
+            stacklevel=2,
+        )
+        return
+    logger.info("No broker is configured: using the embedded store %s", brokers.embedded_file(app))

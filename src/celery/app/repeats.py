@@ -22,7 +22,7 @@ from celery.app import following, settling
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from celery.app.attempt import Attempt
     from celery.app.base import Celery
@@ -53,13 +53,14 @@ async def stored_success_async(attempt: Attempt) -> Mapping[str, Any] | None:
     return await asyncio.to_thread(stored_success, attempt)
 
 
-def stand_in(app: Celery, attempt: Attempt, value: Any, *, sent: bool) -> None:
+def stand_in(app: Celery, attempt: Attempt, value: Any, patience: Callable[[], float], *, sent: bool) -> None:
     """Conclude an attempt whose success is stored.
 
     Args:
         app: the application.
         attempt: has its part of a chord already, if that is to count it.
         value: as stored.
+        patience: as for `settling.settle`.
         sent: what follows was sent then.
 
     Raises:
@@ -76,4 +77,4 @@ def stand_in(app: Celery, attempt: Attempt, value: Any, *, sent: bool) -> None:
         _state.pop_frame()
     outcome.follow, outcome.begins = tuple(request.outbox.messages), tuple(request.outbox.begins)
     if plan.settles_here:
-        settling.settle(app, attempt)
+        settling.settle(app, attempt, patience)

@@ -4,18 +4,23 @@ Rules
     1. What follows is sent, confirmed, before the result is stored; then the chord that counts the task is told, by the
        documented hook of the backend. The worker does the rest.
     2. A broker or a store that is away is waited for, as the worker does: the attempt is over, and must not be made
-       again for that. Time limits and shutdown still end the process.
-    3. What no waiting mends (the store refuses the record) is logged and given up. The process lives on: other tasks
+       again for that. Time limits and a cold shutdown still end the process.
+    3. When the worker stops that has a bound: the outcome is left (`Disposition.LEFT`). What is acknowledged late goes
+       back to its queue, and runs again (`celery.worker.leaving`).
+    4. What no waiting mends (the store refuses the record) is logged and given up. The process lives on: other tasks
        are not to die of it.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import exceptions
 from celery.app import chords
+from celery.app.outcome import Disposition
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
@@ -29,28 +34,46 @@ logger = get_logger(__name__)
 
 #: Seconds between two tries to reach what is away, at first and at most.
 _PAUSES = (0.1, 5.0)
+#: Between two looks whether the worker stops.
+_LOOK = 0.1
+#: What may be waited for so long: while the worker works, when it stops, and when it is in a hurry.
+PATIENCES = (math.inf, 10.0, 0.0)
 
 
-def settle(app: Celery, attempt: Attempt) -> None:
+class _LeftError(Exception):
+    """The worker stops, and what is away stays away."""
+
+
+def settle(app: Celery, attempt: Attempt, patience: Callable[[], float]) -> None:
     """Send what follows an attempt and store its records; its outcome is left without them.
 
     Args:
         app: sends, with connections of this process.
         attempt: finished.
+        patience: says how many seconds a store that is away is waited for, as of now.
     """
+    outcome = attempt.outcome
+    try:
+        _settle(app, attempt, patience)
+    except _LeftError:
+        outcome.disposition = Disposition.LEFT
+    outcome.begins, outcome.follow, outcome.writes, outcome.parts, outcome.settled = (), (), (), (), True
+    attempt.plan.task.backend.process_cleanup()
+
+
+def _settle(app: Celery, attempt: Attempt, patience: Callable[[], float]) -> None:
     outcome, backend = attempt.outcome, attempt.plan.task.backend
     policy = dict(app.conf.task_publish_retry_policy)
     book = app.backend.chords
+    insist = partial(_insist, attempt, patience)
     if outcome.begins and book is not None:
-        _insist(attempt, "the size of a chord", lambda: book.begin(outcome.begins))
+        insist("the size of a chord", lambda: book.begin(outcome.begins))
     if outcome.follow:
-        _insist(attempt, "what follows", lambda: app.publisher.publish(outcome.follow, confirm=True, policy=policy))
+        insist("what follows", lambda: app.publisher.publish(outcome.follow, confirm=True, policy=policy))
     for write in outcome.writes:
-        _insist(attempt, "its result", lambda write=write: _store(attempt, write), backend.exception_safe_to_retry)  # type: ignore[misc]  # mypy cannot type a default that binds the loop variable
+        insist("its result", partial(_store, attempt, write), backend.exception_safe_to_retry)
     for part in outcome.parts:
-        _insist(attempt, "its chord", lambda part=part: _tell(app, attempt, part), backend.exception_safe_to_retry)  # type: ignore[misc]  # as above
-    outcome.begins, outcome.follow, outcome.writes, outcome.parts, outcome.settled = (), (), (), (), True
-    backend.process_cleanup()
+        insist("its chord", partial(_tell, app, attempt, part), backend.exception_safe_to_retry)
 
 
 def _store(attempt: Attempt, write: ResultWrite) -> None:
@@ -72,12 +95,14 @@ def _tell(app: Celery, attempt: Attempt, part: ChordPart) -> None:
 
 def _insist(
     attempt: Attempt,
+    patience: Callable[[], float],
     what: str,
     action: Callable[[], Any],
     mends: Callable[[BaseException], bool] = lambda _: False,
 ) -> None:
-    """Do it, again and again while it fails for a reason that may pass (rules 2 and 3)."""
+    """Do it, again and again while it fails for a reason that may pass (rules 2 to 4)."""
     pause, longest = _PAUSES
+    waits: float | None = None
     while True:
         try:
             action()
@@ -89,7 +114,26 @@ def _insist(
                 "Task %s[%s]: %s cannot be settled: %s. Trying again in %.1f seconds.",
                 attempt.request.task, attempt.request.id, what, exc, pause,
             )  # fmt: skip
-            time.sleep(pause)
+            waits = _wait(attempt, patience, what, pause, waits)
             pause = min(2 * pause, longest)
         else:
             return
+
+
+def _wait(
+    attempt: Attempt, patience: Callable[[], float], what: str, seconds: float, since: float | None
+) -> float | None:
+    """Until the next try (rule 3): since when the worker's stop waits for it, None while it does not stop."""
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end:
+        granted = patience()
+        if granted < math.inf:
+            since = now if since is None else since
+            if now - since >= granted:
+                logger.error(
+                    "Task %s[%s]: %s is not waited for any longer. If it is acknowledged late it runs again; else its "
+                    "result is lost.", attempt.request.task, attempt.request.id, what,
+                )  # fmt: skip
+                raise _LeftError
+        time.sleep(min(_LOOK, end - now))
+    return since

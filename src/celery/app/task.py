@@ -420,10 +420,8 @@ class Task(Generic[P, R]):
             }
         options = {**(self._exec_options or {}), **options}
         soft, hard = options.get("soft_time_limit"), options.get("time_limit")
-        if soft and hard and soft > hard:
-            raise ValueError(
-                f"soft_time_limit ({soft} s) of task {self.name} must not be greater than its time_limit ({hard} s)."
-            )
+        if soft or hard:
+            _check_limits(self.name, soft, hard)
         if options.get("ignore_result") is None:
             options["ignore_result"] = self.ignore_result
         return options
@@ -611,7 +609,7 @@ class Task(Generic[P, R]):
         Args:
             args: new positional arguments; those of this call when None.
             kwargs: new keyword arguments.
-            exc: what to raise when the limit is reached; the exception being handled comes first.
+            exc: what to raise when the limit is reached; the exception being handled is its cause.
             throw: False returns the Retry instead of raising it.
             eta: when, aware.
             countdown: in how many seconds; default `default_retry_delay`.
@@ -629,11 +627,12 @@ class Task(Generic[P, R]):
         handled = sys.exc_info()[1]
         if request.called_directly:
             # Called as a function: there is nothing to try again.
-            raise _chosen(handled, exc) or Retry("Task can be retried", None)
+            raise _caused(exc or Retry("Task can be retried", None), handled)
         limit = self.max_retries if max_retries is None else max_retries
         if limit is not None and request.retries + 1 > limit:
-            raise _chosen(handled, exc) or self.MaxRetriesExceededError(
-                f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
+            # Without `exc` it is this error even where another is being handled: tasks catch it around `retry()`.
+            raise _caused(exc, handled) if exc else self.MaxRetriesExceededError(
+                f"Can't retry {self.name}[{request.id}] args:{tuple(request.args or ())} kwargs:{request.kwargs}",
                 task_args=request.args,
                 task_kwargs=request.kwargs,
             )
@@ -644,16 +643,15 @@ class Task(Generic[P, R]):
         signature = self.signature_from_request(
             request, args, kwargs, countdown=countdown, eta=eta, retries=request.retries + 1, **options
         )
-        reason = exc or handled
         when = countdown if countdown is not None else eta
-        retry = Retry(exc=reason, when=when, is_eager=request.is_eager, sig=signature)
+        retry = Retry(exc=exc, when=when, is_eager=request.is_eager, sig=signature)
         if not request.is_eager:
             try:
                 signature.apply_async(producer=request.outbox)
             except Exception as failure:
                 raise Reject(failure, requeue=False) from failure
         if throw:
-            raise retry from reason
+            raise retry from exc or handled
         return retry
 
     # -- inside the body
@@ -735,8 +733,18 @@ class Task(Generic[P, R]):
         return instantiate(self.Strategy, self, app, consumer, **kwargs)
 
 
-def _chosen(handled: BaseException | None, exc: BaseException | None) -> BaseException | None:
-    """What leaves the task when it cannot be retried: `exc`, with what is being handled as its cause."""
-    if exc is not None and handled is not None and exc is not handled:
+def _caused(exc: BaseException, handled: BaseException | None) -> BaseException:
+    """An exception with the one that is being handled as its cause."""
+    if handled is not None and exc is not handled:
         exc.__cause__ = handled
-    return exc or handled
+    return exc
+
+
+def _check_limits(name: str, soft: Any, hard: Any) -> None:
+    for option, limit in (("soft_time_limit", soft), ("time_limit", hard)):
+        if limit is not None and not isinstance(limit, (int, float)):
+            raise TypeError(f"{option} of task {name} is {limit!r}: it must be a number of seconds.")
+    if soft and hard and soft > hard:
+        raise ValueError(
+            f"soft_time_limit ({soft} s) of task {name} must not be greater than its time_limit ({hard} s)."
+        )

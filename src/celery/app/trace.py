@@ -73,6 +73,8 @@ class Tracer:
         self.in_body = False
         #: Called before a custom state of a sync task is stored.
         self.before_update: Callable[[], None] | None = None
+        #: Seconds that a store which is away is waited for.
+        self.patience: Callable[[], float] = lambda: settling.PATIENCES[0]
         self._plans: dict[str, Plan] = {}
         #: Attempts that are on their way through what integrations have put around, by task id.
         self._inside: dict[str, Attempt] = {}
@@ -186,7 +188,7 @@ class Tracer:
         try:
             if attempt.request.chord and attempt.plan.task.backend.chords is not None:
                 self._count(attempt, value)
-            repeats.stand_in(self.app, attempt, value, sent=bool(record.get("children")))
+            repeats.stand_in(self.app, attempt, value, self.patience, sent=bool(record.get("children")))
         except Exception as exc:  # noqa: BLE001 - as in succeed
             attempt.request.outbox.clear()
             return self._fail_before(attempt, exc)
@@ -310,7 +312,7 @@ class Tracer:
         if attempt.outbox is not None:
             outcome.follow, outcome.begins = tuple(attempt.outbox.messages), tuple(attempt.outbox.begins)
         if attempt.plan.settles_here and not self.eager:
-            settling.settle(self.app, attempt)
+            settling.settle(self.app, attempt, self.patience)
         return outcome
 
     # -- parts of conclude
@@ -364,11 +366,10 @@ class Tracer:
 
     def _count(self, attempt: Attempt, value: Any) -> None:
         """The chord of whose header this is a member counts it."""
-        facts = attempt.facts
+        facts, outcome = attempt.facts, attempt.outcome
         if facts.group and not self.eager:
             place = following.Place(facts.group, facts.id, facts.group_index)
-            part = following.part_of(attempt.plan.task.backend, place, attempt.outcome.state, value)
-            attempt.outcome.parts += (part,)
+            outcome.parts += (following.part_of(attempt.plan.backend, place, outcome.state, value),)
 
     def _store_started(self, attempt: Attempt) -> None:
         """For a backend that only stores blockingly; elsewhere the worker stores STARTED, for a task that lasts."""
@@ -449,7 +450,8 @@ def _finish_failure(attempt: Attempt) -> None:
     exc, einfo, outcome = attempt.exc, attempt.einfo, attempt.outcome
     assert exc is not None
     assert einfo is not None
-    if "on_failure" in custom:
+    rejected = isinstance(exc, Reject)  # whose message is refused: its hooks are not called
+    if "on_failure" in custom and not rejected:
         task.on_failure(exc, request.id, attempt.args, attempt.kwargs, einfo)
     if signals.task_failure.receivers:
         signals.task_failure.send(
@@ -461,20 +463,20 @@ def _finish_failure(attempt: Attempt) -> None:
             traceback=einfo.tb,
             einfo=einfo,
         )
-    if isinstance(exc, Reject):
+    if rejected:
         _log(attempt, logging.WARNING, LOG_REJECTED, None, exc=saferepr(exc))
     elif isinstance(exc, task.throws):
         _log(attempt, logging.INFO, LOG_FAILURE, None, description="raised expected", exc=saferepr(exc))
     else:
         _log(attempt, logging.ERROR, LOG_FAILURE, einfo, description="raised unexpected", exc=saferepr(exc))
-    if "after_return" in custom:
+    if "after_return" in custom and not rejected:
         _guarded(attempt, task.after_return, outcome.state, exc, request.id, attempt.args, attempt.kwargs, einfo)
 
 
 def _finish_retry(attempt: Attempt) -> None:
     task, request = attempt.plan.task, attempt.request
     if "on_retry" in attempt.plan.custom:
-        task.on_retry(attempt.exc, request.id, attempt.args, attempt.kwargs, attempt.einfo)  # type: ignore[arg-type]  # set by _retry
+        task.on_retry(attempt.retval.exc, request.id, attempt.args, attempt.kwargs, attempt.einfo)
     if signals.task_retry.receivers:
         signals.task_retry.send(sender=task, request=request, reason=attempt.retval, einfo=attempt.einfo)
     _log(attempt, logging.INFO, LOG_RETRY, None, exc=str(attempt.retval))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from celery import VERSION_BANNER
 from celery.app import brokers
-from celery.brokers.url import mask
+from celery.brokers.url import mask, parse
 from celery.utils.imports import qualname
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def tasklist(names: Iterable[str], include_builtins: bool = True, sep: str = "\n
 def _config(app: Celery, facts: Facts) -> list[str]:
     loader = qualname(type(app.loader))
     shown_app = f"{app.main or '__main__'}:{id(app):#x}" + ("" if loader == APP_LOADER else f" ({loader})")
-    transport = ";".join(map(mask, brokers.broker_urls(app, read=True)))
+    transport = ";".join(map(_address, brokers.broker_urls(app, read=True)))
     rows = {
         "app": shown_app,
         "transport": transport + (" (embedded: no broker is configured)" if brokers.is_embedded(app) else ""),
@@ -81,3 +81,13 @@ def _config(app: Celery, facts: Facts) -> list[str]:
         "celeriac": OWN_VERSION,
     }
     return [f".> {name + ':':<12} {value}" for name, value in rows.items()]
+
+
+def _address(url: str) -> str:
+    """A broker's URL without its password; of RabbitMQ with what it leaves out, as its server's log has it."""
+    if not url.startswith(("amqp://", "pyamqp://", "amqps://")):
+        return mask(url)
+    place = parse(url)
+    port = place.port or (5671 if place.scheme == "amqps" else 5672)
+    host = f"[{place.host}]" if ":" in (place.host or "") else place.host or "localhost"
+    return f"{place.scheme}://{place.user or 'guest'}:**@{host}:{port}/{place.path.removeprefix('/') or '/'}"

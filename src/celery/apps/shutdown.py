@@ -9,6 +9,8 @@ What a signal means depends on how far the shutdown has gone. *Stage*: how far. 
     soft      (said again)   cold                cold
     cold      (said again)   hard                hard
 
+A TERM that is said again ends what waits for a store or a broker that is away; what runs goes on
+(`celery.worker.leaving`).
 "Soft or cold": soft where worker_soft_shutdown_timeout grants running tasks some seconds, else cold. *Hard* raises
 WorkerTerminate where the main thread is; when the worker has stopped already, and only a thread of the user's keeps
 the process, it ends the process. With REMAP_SIGTERM=SIGQUIT in the environment, TERM means QUIT.
@@ -47,6 +49,9 @@ class Stoppable(Protocol):
 
     def request_stop(self, how: str = "warm", exitcode: int = 0) -> None:
         """Ask for a stop: "warm", "soft" or "cold"."""
+
+    def hurry(self) -> None:
+        """It was asked for again."""
 
 
 class Stage(Enum):
@@ -145,6 +150,7 @@ class ShutdownSignals:
         step = STEPS.get((self.stage, name))
         if step is None:
             safe_say(_WARM)
+            self.worker.hurry()
             return
         stage = step.to
         if stage is Stage.SOFT and not self.worker.app.conf.worker_soft_shutdown_timeout:

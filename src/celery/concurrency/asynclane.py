@@ -109,12 +109,18 @@ class AsyncLane:
         transport.close()
 
     def _begin(self, jobs: list[Job]) -> None:
-        loop = asyncio.get_running_loop()
-        for job in jobs:
-            self._sequence += 1
-            task = loop.create_task(self._attempt(self._sequence, job))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+        loop, running = asyncio.get_running_loop(), self._running
+        expired = []
+        for sequence, job in enumerate(jobs, self._sequence + 1):
+            if job.expires is not None and job.expires <= time.time():
+                expired.append(sequence)
+                continue
+            task = loop.create_task(self._attempt(sequence, job))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        self._sequence += len(jobs)
+        if expired and self._transport is not None:
+            self._transport.write(ipc.frame(ipc.Kind.EXPIRED, expired))
 
     async def _attempt(self, sequence: int, job: Job) -> None:
         place = slots.position(self._free.pop())

@@ -7,7 +7,7 @@ Vocabulary
     job, since when. *Tick*: the worker's look at the slots, every few milliseconds while something runs.
 
 Rules
-    1. `submit` never blocks and never fails: a job ends in exactly one of `finished` or `lost`.
+    1. `submit` never blocks and never fails: a job ends in exactly one of `finished`, `lost` or `expired`.
     2. The pool hands a lane at most `HANDOUT` seconds of measured work, one job of a task that it has not measured.
        A lane that got stuck behind a long job gives back what it has not begun.
     3. `started` is told at most once per job, by a tick that found it running; a job that begins and ends between
@@ -18,6 +18,7 @@ Rules
        between tries, and ends the worker if there never was one.
     6. Time limits: the soft one raises in the task, the hard one kills the child (in the async lane the task is
        cancelled first, and the child killed a second later if it has not ended).
+    7. A job that is past its expiry when a child would begin it is not begun, and told as `expired`.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     aftermath: tuple[str, list[Any]] | None = None
     #: Soft and hard time limit in seconds, for the async lane, which keeps them itself.
     limits: tuple[float | None, float | None] | None = None
+    #: From then on it may not begin, in unix seconds.
+    expires: float | None = None
     #: Set for a function that is called instead of a task (`celery.concurrency.calls`).
     call: bytes | None = None
 
@@ -79,11 +82,12 @@ def job_of(
     delivery: Delivery,
     aftermath: tuple[str, list[Any]] | None = None,
     limits: tuple[float | None, float | None] | None = None,
+    expires: float | None = None,
 ) -> Job:
     """A job; a message that is closed stays so until a child has it."""
     if delivery.text is not None:
-        return Job(number, delivery.text, None, aftermath, limits)
-    return Job(number, delivery.envelope, delivery.info, aftermath, limits)
+        return Job(number, delivery.text, None, aftermath, limits, expires)
+    return Job(number, delivery.envelope, delivery.info, aftermath, limits, expires)
 
 
 def exception_of(aftermath: tuple[str, list[Any]]) -> Exception:
@@ -128,6 +132,9 @@ class PoolEvents(Protocol):
 
     def lost(self, job: int, loss: Lost) -> None:
         """The attempt began and will have no outcome."""
+
+    def expired(self, jobs: Sequence[int]) -> None:
+        """These have not begun, as it was too late for them."""
 
     def grown(self) -> None:
         """A child came up: there is more room than before."""
@@ -199,6 +206,9 @@ class Pool(abc.ABC):
 
     def told(self, job: int) -> None:  # noqa: B027 - pools that cannot be overtaken need not know
         """That it has started is stored: the task may tell states of its own."""
+
+    def leave(self, *, hurried: bool) -> None:  # noqa: B027 - pools whose children store nothing need not know
+        """The worker stops: children wait for a store that is away only for a while, or, `hurried`, not at all."""
 
     @abc.abstractmethod
     def info(self) -> dict[str, Any]:

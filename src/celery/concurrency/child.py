@@ -21,6 +21,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from celery import _state, signals
+from celery.app import settling
+from celery.app.brokers import load_formats
 from celery.app.log import set_process_name
 from celery.app.outcome import Disposition
 from celery.app.trace import Tracer
@@ -71,8 +73,10 @@ class SyncLane:
         self._row = row
         self._tracer = tracer
         tracer.before_update = self._wait_until_told
+        tracer.patience = self._patience
         self._max_tasks = max_tasks
         self._max_memory = max_memory
+        self._may_retire = bool(max_tasks or max_memory)
         self._frames = ipc.Frames()
         self._pending: deque[Job] = deque()
         self._received = 0
@@ -104,6 +108,9 @@ class SyncLane:
                 continue
             job = pending.popleft()
             sequence += 1
+            if job.expires is not None and job.expires <= time.time():
+                flusher.send(ipc.frame(ipc.Kind.EXPIRED, [sequence]))
+                continue
             row[slots.SINCE] = time.monotonic_ns()
             row[slots.BEGUN] = sequence
             if row[slots.FIRST] <= sequence <= row[slots.LAST]:
@@ -114,8 +121,7 @@ class SyncLane:
             row[slots.ENDED] = sequence
             flusher.add(sequence, outcome, last=not pending)
             self.tasks_done += 1
-            reason = self._reason_to_retire()
-            if reason:
+            if self._may_retire and (reason := self._reason_to_retire()):
                 self._retire(sequence, reason)
                 return
 
@@ -157,6 +163,9 @@ class SyncLane:
         deadline = time.monotonic() + 2.0
         while row[slots.TOLD] < row[slots.BEGUN] and time.monotonic() < deadline:
             time.sleep(0.001)
+
+    def _patience(self) -> float:
+        return settling.PATIENCES[self._row[slots.LEAVE]]
 
     def _reason_to_retire(self) -> str:
         if self._max_tasks and self.tasks_done >= self._max_tasks:
@@ -288,6 +297,7 @@ def serve(
     app.set_current()
     app.set_default()
     _become_worker_process(app, hostname, index)
+    load_formats(app)
     tracer = Tracer(app, hostname)
     lane = SyncLane(
         sync_socket,

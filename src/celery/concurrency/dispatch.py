@@ -107,6 +107,11 @@ class Dispatcher:
         self.mean: float | None = None
         self._probe = _PROBE
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to hand out."""
+        return bool(self.waiting or self.waiting_async)
+
     def over(self, lane: Lane, ended: Iterable[tuple[int, Outcome]]) -> list[Outcome]:
         """Jobs of a lane are over, and took as long as their outcomes say.
 

@@ -97,6 +97,8 @@ class Child:
         #: A recall (first, last) waits for the tick after it was written.
         self.recall: tuple[int, int] | None = None
         self._soft_sent = 0
+        #: Looking after it failed, which is told once.
+        self.failed = False
 
     @property
     def channels(self) -> tuple[_Channel, _Channel]:
@@ -138,6 +140,7 @@ class LanePool(Pool):
         self.children: list[Child] = []
         self._ticking: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._leave = 0
         self._pause = _FIRST_PAUSE
         #: A child has come up, or it is plain that none will.
         self._first_child: asyncio.Future[None]
@@ -170,6 +173,7 @@ class LanePool(Pool):
         if self._stopping:
             return
         self.slots.clear(child.index)
+        child.row[slots.LEAVE] = self._leave
         loop = asyncio.get_running_loop()
         ends = []
         for channel in child.channels:
@@ -240,6 +244,8 @@ class LanePool(Pool):
         self._assign()
 
     def _assign(self) -> None:
+        if not self.dispatcher.waits:
+            return
         handed = self.dispatcher.assign([child.sync for child in self.children])
         if self.dispatcher.waiting_async:
             handed += self.dispatcher.assign_async([child.tasks for child in self.children])
@@ -269,6 +275,10 @@ class LanePool(Pool):
         elif kind is ipc.Kind.RETURNED:
             self.dispatcher.put_back([held for number in payload if (held := channel.release(number)) is not None])
             self._assign()
+        elif kind is ipc.Kind.EXPIRED:
+            expired = [held.job.number for number in payload if (held := channel.release(number)) is not None]
+            self._assign()
+            self.events.expired(expired)
         elif kind is ipc.Kind.RETIRED:
             child.retiring = True
             channel.closed = child.tasks.closed = True
@@ -311,11 +321,17 @@ class LanePool(Pool):
             if not child.sync.held and not child.tasks.held:
                 continue
             busy = True
-            for channel, held, since in child.running():
-                if self._first_seen(child, channel, held):
-                    started.append((held.job.number, child.pid, since / 1e9 + offset))
-                self._mind_limits(child, channel, held, (now - since) / 1e9)
-            self._mind_recall(child, now)
+            try:
+                for channel, held, since in child.running():
+                    if self._first_seen(child, channel, held):
+                        started.append((held.job.number, child.pid, since / 1e9 + offset))
+                    self._mind_limits(child, channel, held, (now - since) / 1e9)
+                self._mind_recall(child, now)
+            except Exception:
+                # The limits of all others depend on the ticks to come.
+                if not child.failed:
+                    logger.exception("What pool process %s runs cannot be looked after", child.pid)
+                child.failed = True
         if started:
             self.events.started(started)
         if busy:
@@ -339,14 +355,14 @@ class LanePool(Pool):
             hard = None if hard is None else hard + 1.0
             soft = None
         if hard is not None and seconds >= hard and child.sentence is None:
-            child.sentence = (held.job.number, Lost("time-limit", "", held.handling.hard_limit, child.pid))
+            child.sentence = (held.job.number, Lost("time-limit", "", _plain(held.handling.hard_limit), child.pid))
             self._signal(child, signal.SIGKILL)
         elif soft is not None and seconds >= soft and child._soft_sent != held.sequence:
             child._soft_sent = held.sequence
             child.row[slots.SOFT] = held.sequence
             logger.warning(
                 "Soft time limit (%ss) exceeded for %s[%s]",
-                soft,
+                _plain(soft),
                 held.handling.task,
                 held.job.open()[0].headers.get("id"),
             )
@@ -379,6 +395,11 @@ class LanePool(Pool):
                     child.row[slots.TOLD] = held.sequence
 
     # -- the end
+
+    def leave(self, *, hurried: bool) -> None:
+        self._leave = 2 if hurried else 1
+        for child in self.children:
+            child.row[slots.LEAVE] = self._leave
 
     def info(self) -> dict[str, Any]:
         return {
@@ -419,3 +440,8 @@ class LanePool(Pool):
         for child in self.children:
             child.abort()
         await asyncio.sleep(0)  # in which the transports close
+
+
+def _plain(seconds: float | None) -> float | None:
+    """Whole seconds without a fraction, as people write them: messages hold them as floats."""
+    return int(seconds) if seconds is not None and seconds == seconds // 1 else seconds

@@ -1,6 +1,6 @@
 """What a child is doing, in shared memory: no message is needed to know it.
 
-Each child has a row of 64-bit words. The first eight are its sync lane's:
+Each child has a row of 64-bit words. The first nine are its sync lane's:
 
     BEGUN    sequence number of the last job begun (never goes back)           child writes
     SINCE    when, in monotonic nanoseconds                                    child writes
@@ -10,6 +10,7 @@ Each child has a row of 64-bit words. The first eight are its sync lane's:
     SOFT     the job whose soft time limit is up                               worker writes
     TOLD     the last job whose start is stored                                worker writes
     TERM     not 0: SIGTERM is meant, it came from the worker                  worker writes
+    LEAVE    what is away is waited for: 0 for ever, 1 a while, 2 not at all   worker writes
 
 Then two words for each running position of the async lane: sequence number (0: free), and since when.
 
@@ -23,8 +24,8 @@ from __future__ import annotations
 import mmap
 import os
 
-BEGUN, SINCE, ENDED, FIRST, LAST, SOFT, TOLD, TERM = range(8)
-_SYNC_WORDS = 8
+BEGUN, SINCE, ENDED, FIRST, LAST, SOFT, TOLD, TERM, LEAVE = range(9)
+_SYNC_WORDS = 9
 
 
 class Slots:

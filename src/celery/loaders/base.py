@@ -105,7 +105,21 @@ class BaseLoader:
         for _, response in signals.import_modules.send(sender=self.app):
             if isinstance(response, Exception):
                 raise response
-        return [self.import_task_module(module) for module in self.default_modules]
+        return [self._import_named(module) for module in self.default_modules]
+
+    def _import_named(self, module: str) -> ModuleType:
+        try:
+            return self.import_task_module(module)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or not f"{module}.".startswith(f"{exc.name}."):
+                raise  # the module is there, and what it imports is not
+            conf = self.app.conf
+            setting = "imports" if module in _as_names(conf.imports) else "include"
+            raise ModuleNotFoundError(
+                f"There is no module {exc.name!r}: the setting {setting!r} names {module!r}.",
+                name=exc.name,
+                path=exc.path,
+            ) from None
 
     def import_task_module(self, module: str) -> ModuleType:
         """Import a module for the tasks in it."""

@@ -1,11 +1,13 @@
 """What can be done with a request, by whoever has one: the hooks and the verbs of `Task.Request` (API-042).
 
 A request of a class that its task brings has a `Turn` (`celery.worker.gate`), which does what is asked here. Those of
-the worker's own class have none: they are settled and run by the worker alone.
+the worker's own class have none: they are settled and run by the worker alone. When the worker calls what a class
+overrides of the rest is said in `celery.worker.verbs`.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from celery.brokers.base import Verdict
@@ -25,13 +27,20 @@ class RequestActs:
 
     if TYPE_CHECKING:
         keeper: Turn | None
+        started_at: float | None
         @property
         def acknowledged(self) -> bool: ...
+        @property
+        def expires(self) -> datetime | None: ...
         @property
         def id(self) -> str: ...
         def humaninfo(self) -> str: ...
 
     # -- running it, for subclasses; from any thread
+
+    def maybe_expire(self) -> bool | None:
+        """True once the task is past its expiry."""
+        return True if self.expires is not None and datetime.now(UTC) > self.expires else None
 
     def revoked(self) -> bool:
         """Whether the task was revoked, or is past its expiry, by now.
@@ -77,14 +86,23 @@ class RequestActs:
     def acknowledge(self) -> None:
         """Let the broker forget the message now, as when it is acknowledged early."""
         if not self.acknowledged:
-            self._kept().acknowledge(self._itself())
+            self._kept().ask(self._itself(), Verdict.ACK)
 
     def reject(self, requeue: bool = False) -> None:
         """Refuse the message, or give it back: now, or, of what is in the pool, once the attempt is over. Without
         effect on one that is acknowledged.
         """
-        if not self.acknowledged:
-            self._kept().reject(self._itself(), Verdict.REQUEUE if requeue else Verdict.DEAD)
+        verdict = Verdict.REQUEUE if requeue else Verdict.DEAD
+        if not self.acknowledged and self._kept().ask(self._itself(), verdict):
+            self.send_event("task-rejected", requeue=requeue)
+
+    def send_event(self, type: str, **fields: Any) -> None:
+        """Tell monitors of something. This worker sends no events yet: only subclasses do anything here.
+
+        Args:
+            type: such as "task-started".
+            fields: of the event.
+        """
 
     def _kept(self) -> Turn:
         if self.keeper is None:
@@ -106,7 +124,10 @@ class RequestActs:
             pool: the consumer's.
             signal: name or number, for the process that runs it: SIGTERM. No process dies for what has not begun.
         """
-        pool.events.end(self, signals.signum(signal or "TERM"), again=False)
+        signum = signals.signum(signal or "TERM")
+        if self.keeper is not None:
+            self.keeper.signum = signum
+        pool.events.end(self, signum, again=False)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Have the attempt end now, and the task run again if its message is still the broker's.
@@ -117,19 +138,28 @@ class RequestActs:
             emit_retry: its state is RETRY until then.
         """
         pool.events.end(self, signals.signum(signal or "TERM"), again=True, record=emit_retry)
+        if self.started_at is not None:
+            self.send_event("task-cancelled")
 
     # -- hooks, for subclasses; called on the side thread
 
-    def on_accepted(self, pid: int | None, time_accepted: float) -> None:
+    def _pay(self) -> None:
+        if self.keeper is not None:
+            self.keeper.pay(self._itself())
+
+    def on_accepted(self, pid: int | None, time_accepted: float) -> None:  # noqa: ARG002 - for subclasses
         """It has started.
 
         Args:
             pid: of the child; None for an attempt that was over before a tick found it.
             time_accepted: unix seconds.
         """
+        self._pay()
 
-    def on_timeout(self, soft: bool, timeout: float) -> None:
+    def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: ARG002 - for subclasses
         """A time limit of so many seconds was up. The soft one is told of when the attempt has ended."""
+        if not soft:
+            self._pay()
 
     def on_success(self, failed__retval__runtime: tuple[bool, Any, float], **_: Any) -> None:
         """The attempt is over; of one that failed, this calls `on_failure`.
@@ -140,11 +170,16 @@ class RequestActs:
         failed, value, _runtime = failed__retval__runtime
         if failed:
             self.on_failure(value, return_ok=True)
+        else:
+            self._pay()
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:  # noqa: ARG002 - in Celery's signature
         """The attempt failed, or asked for a retry; of the latter, this calls `on_retry`."""
         if isinstance(exc_info.exception, Retry):
             self.on_retry(exc_info)
+        else:
+            self._pay()
 
-    def on_retry(self, exc_info: ExceptionInfo) -> None:
+    def on_retry(self, exc_info: ExceptionInfo) -> None:  # noqa: ARG002 - for subclasses
         """The attempt asked for a retry."""
+        self._pay()

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -28,6 +27,7 @@ from celery.app import chords
 from celery.app.following import Losses, Place, losses_of, part_of
 from celery.backends.chords import body_from_json
 from celery.brokers.base import ChordClaim, Delivery, Settlement, Verdict
+from celery.utils.callthread import CallThread
 from celery.utils.log import get_logger
 from celery.wire.envelope import Envelope
 from celery.wire.protocol import read_task
@@ -51,6 +51,11 @@ _LOOK_EVERY = 5.0
 _PAUSES = (0.1, 5.0)
 
 
+def concerned(batch: Sequence[Settlement]) -> bool:
+    """Whether any of these has to do with a chord: most have not."""
+    return any(settlement.parts or settlement.begins or settlement.closes is not None for settlement in batch)
+
+
 class Chording:
     """Counts and finishes chords, for a Settler."""
 
@@ -64,8 +69,10 @@ class Chording:
         self.app = app
         #: Calls a function with a tuple of arguments in a process that runs tasks, some time.
         self.call: Callable[[Callable[..., Any], tuple[Any, ...]], Any] | None = None
+        #: The store that cannot be reached, and why; empty while it can.
+        self.away = ""
         self._settle = settle
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: CallThread | None = None
         self._unfinished: dict[asyncio.Task[None], Settlement] = {}
 
     def __len__(self) -> int:
@@ -237,16 +244,19 @@ class Chording:
     async def _insist(self, call: Callable[..., T], *args: Any) -> T:
         """Call on the thread, again and again while the store is away."""
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "celery-chords")
-        loop = asyncio.get_running_loop()
+            self._thread = CallThread("celery-chords", asyncio.get_running_loop())
         pause, longest = _PAUSES
         while True:
             try:
-                return await loop.run_in_executor(self._thread, call, *args)
+                value = await self._thread.call(call, *args)
             except exceptions.OperationalError as exc:
+                self.away = f"the result store: {exc}"
                 logger.error("Chords cannot be counted: %s. Trying again in %.1f seconds.", exc, pause)  # noqa: TRY400 - the reason is the text
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
+            else:
+                self.away = ""
+                return value
 
     # -- connection lost, and the end
 
@@ -271,12 +281,12 @@ class Chording:
             settlement.delivery.receipt = None
 
     def end(self) -> None:
-        """Let the thread go, and what it has opened."""
+        """Let the thread go, and what it has opened. No end of the process waits for a store that is away."""
         thread, self._thread = self._thread, None
         if thread is not None:
             if (book := self._book) is not None:
-                thread.submit(book.disconnect)
-            thread.shutdown(wait=False)
+                thread.call(book.disconnect)
+            thread.end()
 
 
 def _of_nobody(claim: ChordClaim) -> tuple[Any, chords.Finisher, exceptions.ChordError]:

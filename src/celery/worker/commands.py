@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from celery.brokers.topology import Exchange, Queue
+    from celery.worker.request import Request
 
 logger = get_logger(__name__)
 
@@ -212,11 +213,11 @@ def revoke(state: ControlState, task_id: Any, terminate: bool = False, signal: A
         worker_state.revoked.add(each)
     here = [request for request in worker_state.requests.values() if request.id in ids]
     for request in here:
-        state.worker.consumer.ending.end(request, signum)
-    running = {request.id for request in here if request.started_at is not None}
+        _end(state, request, signum)
     for each in ids:
         worker_state.scheduled_requests.discard(each)
-    _mark_revoked(state, ids - running)
+    # What is here is settled as what it comes to: it may have begun, and end well, though no tick has seen it yet.
+    _mark_revoked(state, ids - {request.id for request in here})
     if not terminate:
         logger.info("Tasks flagged as revoked: %s", ", ".join(map(str, ids)))
         return ok(f"tasks {ids} flagged as revoked")
@@ -231,6 +232,18 @@ def revoke(state: ControlState, task_id: Any, terminate: bool = False, signal: A
 def terminate(state: ControlState, signal: Any, task_id: Any, **_: Any) -> Answer:
     """Terminate task by task id (or list of ids)."""
     return revoke(state, task_id, terminate=True, signal=signal)
+
+
+def _end(state: ControlState, request: Request, signum: int | None) -> None:
+    """Have an attempt end, by its request where the class of that has its own way to."""
+    consumer = state.worker.consumer
+    if signum is not None and request.keeper is not None and "terminate" in request.keeper.verbs:
+        try:
+            request.terminate(consumer.pool, signal=signum)
+        except Exception:
+            logger.exception("%s: terminate of its request class raised", request.humaninfo())
+        signum = None  # what has not begun does not begin
+    consumer.ending.end(request, signum)
 
 
 def _mark_revoked(state: ControlState, ids: Iterable[str]) -> None:

@@ -117,7 +117,7 @@ class ControlMailbox:
         try:
             # Confirmed: where the asker has gone, a broker may refuse it, which is to concern nobody else.
             await app.publisher.apublish([message], confirm=True)
-        except exceptions.OperationalError as exc:
+        except (exceptions.OperationalError, exceptions.EncodeError) as exc:  # the second: larger than the broker takes
             logger.warning("The reply to control command %r is lost: %s", request.method, exc)
 
     def handle(self, request: Request) -> Any:

@@ -48,7 +48,8 @@ from celery.concurrency.base import Handling, Job, job_of
 from celery.utils.log import get_logger
 from celery.utils.saferepr import saferepr
 from celery.wire.envelope import Envelope
-from celery.worker.strategy import Action, Decision
+from celery.worker.strategy import EXPIRED, Action, revocation
+from celery.worker.verbs import for_verdict, when_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -57,11 +58,13 @@ if TYPE_CHECKING:
     from celery.app.outcome import Outcome
     from celery.worker.consumer.consumer import Consumer
     from celery.worker.request import Request
+    from celery.worker.strategy import Decision
+    from celery.worker.verbs import Call
 
 logger = get_logger(__name__)
 
 #: A class that defines one of these takes its requests to the pool itself.
-OWN_ROAD = ("execute_using_pool", "request_dict", "revoked", "time_limits")
+OWN_ROAD = ("execute_using_pool", "maybe_expire", "request_dict", "revoked", "time_limits")
 #: Requests that may be held before the worker takes no more messages.
 MOST_HELD = 10_000
 #: Of a `request_dict`: what a message does not have among its headers.
@@ -119,8 +122,21 @@ class Handed:
 class Turn:
     """One request of a task's own class. Any thread, but where it says "loop"."""
 
-    def __init__(self, gate: Gate, stage: Stage) -> None:
+    def __init__(self, gate: Gate, stage: Stage, verbs: frozenset[str]) -> None:
         self.gate = gate
+        #: What its class overrides (`celery.worker.verbs`).
+        self.verbs = verbs
+        #: What the worker calls of that when its hooks have returned, if they do not.
+        self._due: list[Call] = []
+        #: The attempt is over, or will never be: what is asked now is settled with its outcome.
+        self.over = False
+        #: The attempt is over, and nobody had asked for anything by then.
+        self.unasked = False
+        #: `on_accepted` was told.
+        self.accepted = False
+        #: The signal that ends it from afar.
+        self.signum: int | None = None
+        self._told_off = False
         #: Written by the loop.
         self.stage = stage
         #: The message was acknowledged or rejected before the request was handed over.
@@ -136,8 +152,40 @@ class Turn:
     def is_off(self, request: Request) -> bool:
         """Whether it was revoked, or has expired."""
         decision = self.gate.consumer.strategy.decide(request.delivery, time.time())
-        self.off = decision if decision.action is Action.DROP else None
-        return self.off is not None
+        off = decision.action is Action.DROP
+        if "maybe_expire" in self.verbs and request.expires is not None and decision.reason in ("", EXPIRED):
+            off = bool(request.maybe_expire())
+            if off and decision.action is not Action.DROP:
+                decision = revocation(request.headers, request.task, EXPIRED)
+        self.off = decision if off else None
+        if off and not self._taken:
+            self.tell_off(request, expired=decision.reason == EXPIRED)
+        return off
+
+    def tell_off(self, request: Request, *, expired: bool) -> None:
+        """It is not going to run: its verbs have their turn, once. On the side thread, or where `revoked` is called."""
+        if self._told_off or not self.verbs:
+            return
+        self._told_off = self.over = True
+        try:
+            self.tell(request, when_off(expired=expired))
+        except Exception:
+            logger.exception("%s: its request class raised when it was told that it is revoked", request.humaninfo())
+
+    def tell(self, request: Request, calls: Sequence[Call], hook: Callable[..., Any] | None = None, *args: Any) -> None:
+        """Call a hook, and what its class overrides of the worker's verbs. On the side thread."""
+        self._due = list(calls) if self.verbs else []
+        try:
+            if hook is not None:
+                hook(*args)
+        finally:
+            self.pay(request)
+
+    def pay(self, request: Request) -> None:
+        """Call what is due. What one raises leaves out the rest."""
+        due, self._due = self._due, []
+        for name, args, kwargs in due:
+            getattr(request, name)(*args, **kwargs)
 
     def request_dict(self, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The one of this request, which may be changed."""
@@ -157,24 +205,20 @@ class Turn:
             if name not in _NOT_HEADERS and (name not in before or before[name] != value)
         }
 
-    def acknowledge(self, request: Request) -> None:
-        """Have the broker forget the message."""
-        if self._taken and not self.settled:
-            self.gate.on_loop(self.gate.consumer._acknowledge, request)
-        else:
-            self._settle(request, Verdict.ACK)
-
-    def reject(self, request: Request, verdict: Verdict) -> None:
-        """Have it refused, or given back."""
-        if self._taken and not self.settled:
-            request.refusal = verdict
-        else:
-            self._settle(request, verdict)
-
-    def _settle(self, request: Request, verdict: Verdict) -> None:
-        if not self.settled:
+    def ask(self, request: Request, verdict: Verdict) -> bool:
+        """Have the broker forget the message, refuse it, or take it back. False: somebody has asked before."""
+        if self.settled or request.asked is not None:
+            return False
+        if not self._taken and not self.over:
             self.settled = True
             self.gate.on_loop(self.gate.let_go, request, self, verdict)
+            return True
+        request.asked = verdict
+        if self.over:
+            self.gate.on_loop(self.gate.consumer.verbs.settle, request)
+        elif verdict is Verdict.ACK:
+            self.gate.on_loop(self.gate.consumer._acknowledge, request)
+        return True
 
     def _take(self, request: Request) -> bool:
         """Whether this is the first who would run it."""
@@ -203,11 +247,21 @@ class Turn:
         gate = self.gate
         gate.on_loop(gate.executing, request, self, job)
         try:
+            if self.verbs and not request.task.acks_late:
+                request.acknowledge()
+        except Exception:
+            logger.exception("%s: acknowledge of its request class raised", request.humaninfo())
+        try:
             outcome, attempt = gate.attempt(job)
         except BaseException as exc:  # it ends nothing but the task
             gate.on_loop(gate.fail, request, self, exc)
             raise
-        gate.on_loop(gate.executed, request, outcome)
+        try:
+            if self.verbs:
+                verdict, self.over = request.verdict(outcome), True
+                self.tell(request, [for_verdict(verdict)])
+        finally:
+            gate.on_loop(gate.executed, request, outcome)
         if attempt is None or outcome.state == states.FAILURE:
             return outcome.traceback or outcome.summary
         return attempt.retval
@@ -226,7 +280,7 @@ class Turn:
             job = msgspec.structs.replace(job, message=changed, delivery_info=request.delivery.info)
         if handling.is_async:
             limits = handling.soft_limit, handling.hard_limit
-            job = msgspec.structs.replace(job, limits=None if limits == (None, None) else limits)
+            job = msgspec.structs.replace(job, limits=limits)
         return job, handling
 
 
@@ -328,10 +382,11 @@ class Gate:
 
     def _drop(self, request: Request, turn: Turn) -> None:
         turn.stage = Stage.OVER
+        decision = turn.off or revocation(request.headers, request.task, "revoked")
+        if turn.verbs and not turn.settled:
+            self.consumer.verbs.off(request, decision)
         # Of an orphan the message comes again, and is decided on anew.
-        if self._leave(request) and not turn.settled and not self.consumer._orphans.forget(request):
-            error = exceptions.TaskRevokedError("revoked")
-            decision = turn.off or Decision(Action.DROP, request.headers, request.task, error=error, reason="revoked")
+        elif self._leave(request) and not turn.settled and not self.consumer._orphans.forget(request):
             self.consumer._drop(request.delivery, decision)
 
     def _leave(self, request: Request) -> bool:
@@ -369,7 +424,7 @@ class Gate:
         """It runs here from now on."""
         if self._enter(request, turn, job):
             request.started_at, request.pid = time.time(), os.getpid()
-            if not request.acks_late and request.refusal is None:
+            if not request.acks_late and not turn.verbs and request.asked is None:
                 self.consumer._acknowledge(request)
 
     def _enter(self, request: Request, turn: Turn, job: Job) -> bool:
@@ -389,6 +444,7 @@ class Gate:
             turn = request.keeper
             assert turn is not None
             turn.state = outcome.state
+            self.consumer.verbs.over(request)
             self.consumer._settle([(request, outcome)])
 
     def fail(self, request: Request, turn: Turn, error: BaseException) -> None:

@@ -20,9 +20,10 @@ always ACK, but for the first row:
     |                                     | `retry_on_worker_lost`, which sends a retry                   |
     | Reject(requeue=False)               | DEAD                                                          |
     | Reject(requeue=True)                | REQUEUE                                                       |
+    | success, and its store stays away   | RETURN, when the worker stops (`celery.worker.leaving`)       |
 
-A request of a class that the task brings may ask for another one (`Request.acknowledge`, `Request.reject`), and take
-itself to the pool (`celery.worker.gate`).
+A request of a class that the task brings may ask for another one (`Request.acknowledge`, `Request.reject`), take itself
+to the pool (`celery.worker.gate`), and decide whether its message is acknowledged at all (`celery.worker.verbs`).
 
 `Settler` applies outcomes in batches: what follows is sent, results are stored, chords are told, then the verdict
 (decision 2 of the architecture); in one transaction where the broker and the store can. What completes a chord takes a
@@ -33,7 +34,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +45,9 @@ from celery.brokers.base import Delivery, ResultWrite, Settlement, Verdict
 from celery.concurrency.base import Handling, Job, job_of
 from celery.utils.log import get_logger
 from celery.worker.acts import RequestActs
-from celery.worker.chording import Chording
+from celery.worker.chording import Chording, concerned
 from celery.worker.facts import RequestFacts
+from celery.worker.leaving import Remains, part_with
 from celery.worker.passing import Passing, bare
 from celery.worker.strategy import headers_of
 
@@ -76,7 +77,7 @@ class Request(RequestActs, RequestFacts):
     """A delivery that runs here (API-042). Tasks may bring a subclass (`celery.worker.watching`)."""
 
     __slots__ = (
-        "_source", "acks_late", "app", "delivery", "handling", "hostname", "job", "keeper", "pid", "refusal",
+        "_source", "acks_late", "app", "asked", "delivery", "handling", "hostname", "job", "keeper", "pid",
         "settled_start", "started_at", "task",
     )  # fmt: skip
 
@@ -105,8 +106,8 @@ class Request(RequestActs, RequestFacts):
         self.settled_start = False
         #: Of a class that its task brings: does what the request is asked to do.
         self.keeper: Turn | None = None
-        #: What `reject` asked for.
-        self.refusal: Verdict | None = None
+        #: What `acknowledge` or `reject` asked for.
+        self.asked: Verdict | None = None
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -118,7 +119,10 @@ class Request(RequestActs, RequestFacts):
     @property
     def acknowledged(self) -> bool:
         """Whether the broker has let go of the message."""
-        return self.settled_start or (self.keeper is not None and self.keeper.settled)
+        turn = self.keeper
+        if turn is not None and turn.unasked:
+            return self.asked is not None
+        return self.settled_start or (turn is not None and turn.settled)
 
     def context(self) -> Context:
         """A request as the task would see it, without arguments: for results and signals of the main process."""
@@ -159,19 +163,22 @@ class Request(RequestActs, RequestFacts):
         """What the broker is told at the end; see the table above."""
         if outcome.disposition is _UNREADABLE:
             return Verdict.DEAD
-        if self.refusal is not None and not self.settled_start:
-            return self.refusal
+        if self.asked is not None and not self.settled_start:
+            return self.asked
         if not self.acks_late:
             return _ACK
         if outcome.disposition is Disposition.REJECT:
             return Verdict.DEAD
+        if outcome.disposition is Disposition.LEFT:
+            return Verdict.RETURN
         if outcome.disposition is Disposition.REQUEUE:
             return Verdict.REQUEUE
-        if outcome.state == states.FAILURE and not _chosen(
-            self.task.acks_on_failure, self.task.acks_on_failure_or_timeout
-        ):
-            return Verdict.DEAD
-        return _ACK
+        return Verdict.DEAD if outcome.state == states.FAILURE and self.refuses_failure else _ACK
+
+    @property
+    def refuses_failure(self) -> bool:
+        """Whether a failure refuses the message, where it is acknowledged late."""
+        return not _chosen(self.task.acks_on_failure, self.task.acks_on_failure_or_timeout)
 
     @property
     def requeues_timeout(self) -> bool:
@@ -227,13 +234,19 @@ class MessageRequest(Request):
 
     def acknowledge(self) -> None:
         """Tell the broker that the message is done with."""
-        if not self.acknowledged:
-            self._on_ack(logger, self._errors)
+        self._answer(self._on_ack)
 
     def reject(self, requeue: bool = False) -> None:
         """Refuse the message, or give it back."""
-        if not self.acknowledged:
-            self._on_reject(logger, self._errors, requeue)
+        if self._answer(self._on_reject, requeue):
+            self.send_event("task-rejected", requeue=requeue)
+
+    def _answer(self, tell: Callable[..., Any], *more: Any) -> bool:
+        """Whether the broker had not been told before."""
+        first = not self.acknowledged
+        if first:
+            tell(logger, self._errors, *more)
+        return first
 
 
 def create_request_cls(base: type[Request], *_task_pool_hostname_eventer: Any, **_: Any) -> Any:
@@ -281,6 +294,14 @@ class Settler:
         self._queue: deque[Settlement] = deque()
         self._bytes = 0
         self._store_open = False
+        self._store_away = ""
+        #: Batches that got through.
+        self.applied = 0
+        #: Children have given up what they were to settle.
+        self.left = False
+        #: That applies; who waits for it to part with what is away.
+        self._task: asyncio.Task[None] | None = None
+        self._parting: asyncio.Future[Remains] | None = None
         self._announcements: list[tuple[Sequence[ResultWrite], Callable[[], None]]] = []
         self._wakeup = asyncio.Event()
         self._idle = asyncio.Event()
@@ -350,12 +371,50 @@ class Settler:
         """Return when everything was applied."""
         await self._idle.wait()
 
+    @property
+    def away(self) -> str:
+        """The store that cannot be reached, and why; empty while none is known to be away."""
+        return self._store_away or self.chords.away
+
+    def part(self) -> asyncio.Future[Remains]:
+        """Wait no longer for what is away (`celery.worker.leaving`)."""
+        self._parting = asyncio.get_running_loop().create_future()
+        if self._task is None:
+            self._parting.set_result(self._part())
+        else:
+            self._task.cancel()
+        return self._parting
+
+    def _part(self) -> Remains:
+        self._tell(self._take_announcements())
+        keeps = self.receiver is not None and self.receiver.capabilities.started_records
+        waiting = [*self._queue, *self.chords.give_up(lambda _: False)]
+        remains = part_with(waiting, store_away=bool(self.away), shared=self.shared, started_records=keeps)
+        self._queue = deque(remains.kept)
+        self._bytes = sum(map(_weight, self._queue))
+        return remains
+
     async def run(self) -> None:
         """Apply until cancelled. Raises OperationalError when the broker is lost; what was not applied stays here.
 
         A settlement that nothing can apply (a follow-up to a queue that the broker has otherwise, a record that the
         store refuses) does not end the worker: the attempt fails with that error instead, and its message is refused.
         """
+        self._task = asyncio.current_task()
+        try:
+            while True:
+                try:
+                    await self._run()
+                except asyncio.CancelledError:
+                    if self._parting is None or self._task is None or self._task.uncancel():
+                        raise
+                    if not self._parting.done():
+                        self._parting.set_result(self._part())
+                    self._parting = None
+        finally:
+            self._task = None
+
+    async def _run(self) -> None:
         while True:
             while not self._queue and not self._announcements:
                 if not self.chords:
@@ -372,6 +431,7 @@ class Settler:
                 self._queue.extendleft(reversed(batch))
                 self._bytes += sum(map(_weight, batch))
                 raise
+            self.applied += 1
             if was_full and not self.full:
                 self._on_room()
 
@@ -460,7 +520,7 @@ class Settler:
         receiver = self.receiver
         assert receiver is not None
         transactional = receiver.capabilities.transactional
-        counts = self.shared and receiver.counts_chords
+        counts = (self.shared and receiver.counts_chords) or not concerned(batch)
         if not counts:
             await self.chords.before_sending(batch)
         if not transactional:
@@ -508,10 +568,12 @@ class Settler:
                     self._store_open = True
                 await backend.write(writes)
             except exceptions.OperationalError as exc:
+                self._store_away = f"the result store: {exc}"
                 logger.error("The result backend cannot be reached: %s. Trying again in %.1f seconds.", exc, pause)  # noqa: TRY400 - the reason is the text
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
             else:
+                self._store_away = ""
                 return
 
     async def close(self) -> None:
@@ -536,8 +598,3 @@ def record_of(
 def started_value(hostname: str, pid: int) -> dict[str, Any]:
     """The value of STARTED (API-070)."""
     return {"pid": pid, "hostname": hostname}
-
-
-def now() -> float:
-    """Unix seconds."""
-    return time.time()

@@ -25,19 +25,20 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from celery.app.task import Task
 from celery.concurrency.base import Handling
-from celery.exceptions import InvalidTaskError, NotRegistered, TaskRevokedError, WorkerLostError
+from celery.exceptions import ImproperlyConfigured, InvalidTaskError, NotRegistered, TaskRevokedError, WorkerLostError
+from celery.utils.text import rate
 from celery.wire.envelope import Envelope
 from celery.wire.label import Label, label_in, label_of
 from celery.wire.protocol import UnknownMessageError, header_time, read_headers, read_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterable
 
     from celery.app.base import Celery
     from celery.brokers.base import Delivery
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 Source = Mapping[str, Any] | Envelope
 
 _NO_LIMITS = (None, None)
+#: The reason for DROP of what is past its expiry.
+EXPIRED = "expired"
 #: What a protocol 1 body has beside metadata.
 _IN_THE_BODY = frozenset({"args", "kwargs", "embed", "callbacks", "errbacks", "chain", "chord", "taskset", "utc"})
 
@@ -72,6 +75,8 @@ class Decision(msgspec.Struct, gc=False):
     source: Source
     task: Task[..., Any] | None = None
     handling: Handling | None = None
+    #: Unix seconds from which on it is too late to RUN.
+    expires: float | None = None
     #: Unix seconds, for WAIT.
     until: float | None = None
     #: Stored as the task's outcome, for DROP, FAIL and some of REFUSE; None: nothing is stored.
@@ -137,7 +142,8 @@ class Strategy:
         envelope = delivery.envelope
         if envelope.content_type not in self.accept:
             return _refusal(envelope.headers, f"content type {envelope.content_type!r} is not in accept_content")
-        label, source = delivery.label or label_in(envelope.headers), cast("Source", envelope)
+        source: Source = envelope
+        label = delivery.label or label_in(envelope.headers)
         if label is None:
             source = headers = read_headers(envelope) or read_task(envelope, self.accept).headers
             label = label_of(headers)
@@ -155,14 +161,15 @@ class Strategy:
             )
             return Decision(Action.REFUSE, source, task, error=error, reason=str(error))
         if (label.id in self.revoked or self.is_revoked is not None) and (reason := self._revocation(label, source)):
-            return Decision(Action.DROP, source, task, error=TaskRevokedError(reason), reason=reason)
-        if label.expires is not None and _moment(source, "expires") <= now:
-            return Decision(Action.DROP, source, task, error=TaskRevokedError("expired"), reason="expired")
+            return revocation(source, task, reason)
+        expires = None if label.expires is None else _moment(source, "expires")
+        if expires is not None and expires <= now:
+            return revocation(source, task, EXPIRED)
         handling = self._handle(task, label)
         if label.eta is not None and (eta := _moment(source, "eta")) > now:
             return Decision(Action.WAIT, source, task, handling, until=eta)
-        counting = delivery.uncounted and task.acks_late and self.delivery_limit
-        return Decision(_COUNT if counting else _RUN, source, task, handling)
+        action = _COUNT if delivery.uncounted and task.acks_late and self.delivery_limit else _RUN
+        return Decision(action, source, task, handling, expires)
 
     def _revocation(self, label: Label, source: Source) -> str | None:
         if label.id in self.revoked:
@@ -191,6 +198,11 @@ class Strategy:
 
 def _first(*values: float | None) -> float | None:
     return next((value for value in values if value), None)
+
+
+def revocation(source: Source, task: Task[..., Any] | None, reason: str) -> Decision:
+    """It is not going to run: revoked, or `EXPIRED`."""
+    return Decision(Action.DROP, source, task, error=TaskRevokedError(reason), reason=reason)
 
 
 def _refusal(source: Source, reason: str, error: Exception | None = None) -> Decision:
@@ -253,3 +265,19 @@ def hybrid_to_proto2(message: Any, body: Mapping[str, Any]) -> tuple[Any, dict[s
 
 #: The documented name for messages of protocol 1, whose headers are empty.
 proto1_to_proto2 = hybrid_to_proto2
+
+def check_numbers(tasks: Iterable[Task[..., Any]]) -> None:
+    """Look at the numbers among the attributes of tasks, which classes, options and annotations may have set.
+
+    Raises:
+        ImproperlyConfigured: one is something else.
+    """
+    for task in tasks:
+        for attribute in ("time_limit", "soft_time_limit", "max_retries", "default_retry_delay"):
+            value = getattr(task, attribute, None)
+            if value is not None and not isinstance(value, (int, float)):
+                raise ImproperlyConfigured(f"{attribute} of task {task.name} is {value!r}: it must be a number.")
+        try:
+            rate(task.rate_limit)
+        except (AttributeError, ValueError) as exc:
+            raise ImproperlyConfigured(f"rate_limit of task {task.name}: {exc}") from None

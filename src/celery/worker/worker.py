@@ -35,7 +35,9 @@ from celery.wire.serializers import resolve_accept
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.control import ControlMailbox
+from celery.worker.leaving import Leaving
 from celery.worker.request import record_of
+from celery.worker.strategy import check_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -48,8 +50,6 @@ __all__ = ("WorkController",)
 
 logger = get_logger(__name__)
 
-#: Seconds that a cold stop spends on telling the broker.
-_LAST_WORDS = 5.0
 #: Seconds that a warm stop waits for code of users on the side thread.
 _LAST_HOOKS = 5.0
 
@@ -103,6 +103,9 @@ class WorkController:
     _progress: asyncio.Event | None = None
     _loop: asyncio.AbstractEventLoop | None = None
     _error: BaseException | None = None
+    _hurried = False
+    #: Since a stop was asked for.
+    _leaving: Leaving | None = None
 
     def __init__(
         self,
@@ -167,8 +170,11 @@ class WorkController:
         app = self.app
         if include:
             app.conf.include = (*app.conf.include, *include)
-        app.loader.import_default_modules()
+        if not app.loader.worker_initialized:  # as the command has it by now
+            app.loader.import_default_modules()
         app.finalize()
+        app.conf.check()
+        check_numbers(app.tasks.values())
 
     def _choose_queues(self, queues: Any, exclude: Any) -> None:
         known = self.app.amqp.queues
@@ -275,6 +281,8 @@ class WorkController:
 
     async def _drain(self, consuming: asyncio.Task[None]) -> None:
         consumer = self.consumer
+        self._leaving = Leaving(consumer.settler, consumer.connected)
+        self._hurry()
         await consumer.pause()
         deadline = None
         while self._stop < Stop.COLD:
@@ -290,16 +298,15 @@ class WorkController:
                 break
             await self._next_progress(0.1 if deadline is None else min(0.1, max(0.0, deadline - time.monotonic())))
         if self._stop is Stop.COLD:
+            self._hurry()
             self.pool.look()
+            await consumer.verbs.cancel_running()
             self._cancel_running()
             if not self.pool.runs_here:  # where it does, its end is ours: after the last words
                 await self.pool.terminate()
-        with contextlib.suppress(TimeoutError):
-            # A broker that is away is waited for only as long as nobody is in a hurry.
-            patience = _LAST_WORDS if self._stop is Stop.COLD or not consumer.connected.is_set() else None
-            drained = asyncio.ensure_future(consumer.settler.drained())
-            await asyncio.wait([drained, consuming], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            drained.cancel()
+        consumer.verbs.give_back()
+        if await self._leaving.settled(consuming):
+            self.exitcode = self.exitcode or 1
 
     async def _next_progress(self, seconds: float) -> None:
         assert self._progress is not None
@@ -354,7 +361,20 @@ class WorkController:
         if loop is not None and changed is not None and not loop.is_closed():
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(changed.set)
+                loop.call_soon_threadsafe(self._hurry)
                 loop.call_soon_threadsafe(self.on_progress)
+
+    def hurry(self) -> None:
+        """A warm stop was asked for again: wait for nothing that is away. Any thread; signal handlers too."""
+        self._hurried = True
+        self.request_stop()
+
+    def _hurry(self) -> None:
+        """On the loop: tell those who wait for what is away."""
+        leaving = self._leaving
+        if leaving is not None:
+            leaving.hurried = self._hurried or self._stop is Stop.COLD
+            self.pool.leave(hurried=leaving.hurried)
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:  # noqa: ARG002 - in Celery's signature
         """Warm shutdown."""
@@ -437,6 +457,9 @@ class _Events:
 
     def lost(self, job: int, loss: Any) -> None:
         self._worker.consumer.lost(job, loss)
+
+    def expired(self, jobs: Any) -> None:
+        self._worker.consumer.ending.expired(jobs)
 
     def grown(self) -> None:
         self._worker.consumer.grown()

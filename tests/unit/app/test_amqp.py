@@ -391,7 +391,7 @@ def test_an_option_of_the_wrong_kind_is_named(make, options, complaint):
 
 
 def test_a_default_priority_of_the_wrong_kind_is_named(make):
-    with pytest.raises(ValueError, match="priority 'high' is none"):
+    with pytest.raises(ImproperlyConfigured, match="'task_default_priority' is 'high'"):
         message(make(task_default_priority="high"))
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from celery import Celery, signals, states
-from celery.exceptions import EncodeError, Ignore, MaxRetriesExceededError, Reject
+from celery.exceptions import EncodeError, Ignore, MaxRetriesExceededError, Reject, Retry
 from celery.result import EagerResult, allow_join_result
 
 
@@ -297,3 +297,38 @@ def test_an_async_task_may_be_applied_inside_a_running_loop(app):
         return nap.apply((3,)).get()
 
     assert asyncio.run(main()) == 3
+
+
+def test_without_an_exception_given_the_last_retry_raises_that_there_were_too_many(app):
+    caught = []
+
+    @app.task(bind=True, max_retries=1)
+    def work(self):
+        try:
+            raise LookupError("handled")
+        except LookupError:
+            try:
+                self.retry(countdown=0)
+            except MaxRetriesExceededError as exc:
+                caught.append((str(exc), exc.__context__))
+                raise
+
+    with pytest.raises(MaxRetriesExceededError):
+        work.apply(throw=True)
+    ((text, context),) = caught
+    assert text.endswith("args:() kwargs:{}")
+    assert isinstance(context, LookupError)
+
+
+def test_a_retry_of_a_task_that_was_called_as_a_function_says_so(app):
+    @app.task(bind=True)
+    def work(self, exc):
+        try:
+            raise LookupError("handled")
+        except LookupError:
+            self.retry(exc=exc)
+
+    for given, kind in ((None, Retry), (KeyError("k"), KeyError)):
+        with pytest.raises(kind) as caught:
+            work(given)
+        assert isinstance(caught.value.__cause__, LookupError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import subprocess
 import sys
@@ -115,6 +116,34 @@ thread.join()
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert said.stdout == "default default\n"
+
+
+def test_a_shared_task_that_a_thread_sends_to_the_default_application_is_warned_of(tmp_path):
+    """Without settings its broker is a file that no worker of the project looks at. One that was chosen is meant."""
+    program = """
+import threading
+from celery import Celery, shared_task
+app = Celery("shop", broker="memory://")
+work = shared_task(lambda: None, name="work")
+for number in range(2):
+    thread = threading.Thread(target=lambda: work.delay())
+    thread.start()
+    thread.join()
+    app.set_default()
+meant = Celery("meant")
+meant.set_default()
+meant.task(lambda: None, name="own").delay()
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "CELERY_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert said.stderr.count("set_default() on the application that is meant ('shop')") == 1
+    assert str(tmp_path) in said.stderr
 
 
 def test_the_current_task_is_the_one_that_runs(app):

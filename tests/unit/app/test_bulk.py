@@ -76,12 +76,17 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_call_among_many_is_the_same_message_as_alone(app, options):
-    """API-026. The second of two like calls shares what was worked out for the first."""
+@pytest.mark.parametrize("name", ["w.add", "elsewhere.run"])
+def test_a_call_among_many_is_the_same_message_as_alone(app, name, options):
+    """API-026. The second of two like calls shares what was worked out for the first, be its task known here or not."""
     queue = options.get("queue", "celery")
-    app.add.s(1, y=2).apply_async(**options)
-    app.send_many([app.add.s(1, y=2).set(**options), app.add.s(1, y=2).set(**options)])
-    app.send_many([app.add.s(1, y=2)], **options)
+
+    def call(**options):
+        return app.signature(name, (1,), {"y": 2}, **options)
+
+    call().apply_async(**options)
+    app.send_many([call(**options), call(**options)])
+    app.send_many([call()], **options)
     with redis.Redis.from_url(app.conf.broker_url) as client:
         names = [queue, f"{queue}\x06\x166"]
         texts = [json.loads(text) for name in names for text in reversed(client.lrange(name, 0, -1))]

@@ -1,8 +1,10 @@
 """`Settings`: layers, states, names, environment, what is shown (CONF-001..022)."""
 
+import re
 import threading
 import types
 import warnings
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -494,3 +496,35 @@ class TestShowing:
     def test_imports_and_functions_of_a_configuration_module_are_not_shown(self):
         conf = configured({"os": types, "helper": lambda: None, "Base": dict, "_hidden": 1, "mine": 1})
         assert conf.table() == {"mine": 1}
+
+
+class TestNumbers:
+    """Counts and seconds are checked as true and false are."""
+
+    @pytest.mark.parametrize("value", ["soon", [30], object])
+    @pytest.mark.parametrize("name", ["task_time_limit", "worker_max_tasks_per_child", "result_expires"])
+    def test_what_is_no_number_is_refused_by_name(self, name, value):
+        conf = Settings({name: value})
+        with pytest.raises(ImproperlyConfigured, match=rf"'{name}' is {re.escape(repr(value))}: it must be a number"):
+            getattr(conf, name)
+        with pytest.raises(ImproperlyConfigured, match=name):
+            conf.check()
+
+    @pytest.mark.parametrize(("text", "number"), [("30", 30), (" 2.5 ", 2.5), ("", ""), ("inf", float("inf"))])
+    def test_text_stands_for_its_number(self, text, number):
+        conf = Settings({"CELERYD_TASK_TIME_LIMIT": text, "worker_prefetch_multiplier": text})
+        assert conf.task_time_limit == conf["worker_prefetch_multiplier"] == number
+        conf.check()
+
+    def test_a_duration_stands_for_its_seconds_and_stays_one_where_it_is_a_default(self):
+        conf = Settings({"task_time_limit": timedelta(minutes=1), "result_expires": timedelta(days=2)})
+        assert conf.task_time_limit == 60
+        assert conf.result_expires == timedelta(days=2)
+        conf.worker_prefetch_multiplier = timedelta(1)
+        with pytest.raises(ImproperlyConfigured, match="worker_prefetch_multiplier"):
+            conf.check()
+
+    def test_all_defaults_pass(self):
+        conf = Settings()
+        conf.check()
+        assert conf.task_delivery_limit == 5

@@ -84,7 +84,7 @@ def test_a_setting_is_known_with_its_type_default_and_old_names(row):
     assert option.doc
     assert option.type in defaults.Option.typemap
     for old in option.old:
-        value = object() if option.type != "bool" else True
+        value = {"bool": True, "int": 12345, "float": 12.5}.get(option.type) or object()
         settings = Settings(load=lambda: {old: value})
         assert getattr(settings, row["name"]) is value
         assert settings[old] is value

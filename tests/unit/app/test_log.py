@@ -265,3 +265,16 @@ def test_warnings_are_logged(app):
         warnings.simplefilter("always")
         warnings.warn("beware", UserWarning, stacklevel=1)
     assert "UserWarning: beware" in stream.getvalue()
+
+
+def test_a_script_that_configured_no_logging_is_told_nothing_by_it():
+    script = """
+from celery import Celery
+app = Celery("script", broker="memory://")
+@app.task
+def fail():
+    raise ValueError("on purpose")
+assert fail.apply().failed()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

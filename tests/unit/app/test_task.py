@@ -257,6 +257,8 @@ def test_a_soft_limit_beyond_the_hard_one_is_refused(app):
 
     with pytest.raises(ValueError, match="limited"):
         limited.apply_async(soft_time_limit=10, time_limit=5)
+    with pytest.raises(TypeError, match="time_limit of task .* is 'soon': it must be a number of seconds"):
+        limited.apply_async(time_limit="soon")
 
 
 def test_an_argument_that_does_not_serialize_is_named(app):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 
+import msgspec
 import pytest
 
-from celery import Celery, signals, states
+from celery import Celery, Task, signals, states
 from celery.app import trace
 from celery.app.einfo import ExceptionInfo
 from celery.app.outcome import Disposition
 from celery.app.trace import Tracer, build_tracer, task_has_custom, trace_task
+from celery.backends.redis import RedisBackend
 from celery.exceptions import Ignore, Reject
+from celery.wire.compression import pack_result
 
 
 @pytest.fixture
@@ -355,3 +358,72 @@ def test_a_custom_call_is_honoured(app, run):
         return x
 
     assert record(run("custom", 1).writes[0])["result"] == ["called", 1]
+
+
+class Shouting(RedisBackend):
+    """Writes as nobody else does."""
+
+    def encode(self, data):
+        return super().encode(data).upper()
+
+
+PART = b'[1, "an-id", "SUCCESS", 3]'
+
+
+@pytest.mark.parametrize(
+    ("backend", "settings", "payload"),
+    [
+        (RedisBackend, {}, PART),
+        (RedisBackend, {"result_serializer": "msgpack"}, msgspec.msgpack.encode([1, "an-id", "SUCCESS", 3])),
+        (RedisBackend, {"result_compression": "gzip"}, pack_result(PART, "application/x-gzip")),
+        (Shouting, {}, PART.upper()),
+    ],
+)
+def test_a_member_tells_its_chord_how_it_ended_as_its_store_writes(backend, settings, payload):
+    with Celery("w", broker="memory://", backend=backend, set_as_current=False) as app:
+        app.conf.update(settings)
+        add = app.task(name="add")(lambda x, y: x + y)
+        options = {"serializer": "json", "group_id": "g", "group_index": 4, "chord": dict(add.s())}
+        envelope = app.amqp.message("an-id", "add", (1, 2), {}, options, add).envelope
+        [part] = Tracer(app, "node@host").run(7, envelope, {}).parts
+    assert (part.group_id, part.task_id, part.index, part.state) == ("g", "an-id", 4, "SUCCESS")
+    assert part.payload == payload
+
+
+HOOKS = ("on_success", "on_retry", "on_failure", "after_return")
+
+
+def recording(told):
+    """A base class of tasks that notes which hooks are called, and with what."""
+
+    def hook(name):
+        return lambda self, first, *rest: told.append((name, first))
+
+    return type("Recording", (Task,), {name: hook(name) for name in HOOKS})
+
+
+@pytest.mark.parametrize("requeue", [False, True])
+def test_no_hook_is_called_for_a_message_that_is_refused(app, run, requeue):
+    told = []
+
+    @app.task(name="refuse", base=recording(told))
+    def refuse():
+        raise Reject("r", requeue=requeue)
+
+    run("refuse")
+    assert told == []
+
+
+@pytest.mark.parametrize("given", [None, KeyError("k")])
+def test_on_retry_gets_the_exception_that_retry_was_given_and_no_other(app, run, given):
+    told = []
+
+    @app.task(name="again", bind=True, base=recording(told))
+    def again(self):
+        try:
+            raise ValueError("handled")
+        except ValueError:
+            self.retry(exc=given)
+
+    assert run("again").state == states.RETRY
+    assert told == [("on_retry", given)]

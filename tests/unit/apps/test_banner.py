@@ -74,3 +74,17 @@ def test_it_says_where_the_embedded_store_is(tmp_path, monkeypatch):
 def test_it_names_a_loader_of_ones_own():
     with Celery("proj", set_as_current=False, broker="memory://", loader="default") as app:
         assert row(banner(app, FACTS), "app").endswith("(celery.loaders.default.Loader)")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://", "amqp://guest:**@localhost:5672//"),
+        ("amqp://u:secret@h:5673/v?heartbeat=3", "amqp://u:**@h:5673/v"),
+        ("amqps://h", "amqps://guest:**@h:5671//"),
+        ("amqp://;amqp://b", "amqp://guest:**@localhost:5672//;amqp://guest:**@b:5672//"),
+    ],
+)
+def test_what_an_address_of_rabbitmq_leaves_out_is_shown(url, shown):
+    with Celery(set_as_current=False, broker=url) as app:
+        assert row(banner(app, FACTS), "transport") == shown

@@ -30,6 +30,9 @@ class Asked:
     def request_stop(self, how="warm", exitcode=0):
         self.stops.append((how, exitcode))
 
+    def hurry(self):
+        self.stops.append("hurry")
+
 
 @pytest.fixture
 def worker():
@@ -40,11 +43,11 @@ def said(capfd):
     return [line for line in capfd.readouterr().out.splitlines() if line]
 
 
-def test_term_is_a_warm_shutdown_with_status_0_and_more_terms_change_nothing(worker, capfd):
+def test_term_is_a_warm_shutdown_with_status_0_and_more_terms_only_hurry_it(worker, capfd):
     handlers = ShutdownSignals(worker)
     for _ in range(3):
         handlers.on_signal("SIGTERM")
-    assert worker.stops == [("warm", 0)]
+    assert worker.stops == [("warm", 0), "hurry", "hurry"]
     assert said(capfd) == [WARM] * 3
 
 
@@ -75,7 +78,7 @@ def test_term_never_warms_up_a_colder_shutdown(worker, stage):
     handlers = ShutdownSignals(worker)
     handlers.stage = stage
     handlers.on_signal("SIGTERM")
-    assert worker.stops == []
+    assert worker.stops == ["hurry"]
     assert handlers.stage is stage
 
 

@@ -26,13 +26,14 @@ OUTCOME = Outcome(
     summary="ValueError()",
     traceback="Traceback",
 )
-LARGE = Job(8, b"x" * 100_000, None, limits=(1.5, None))
+LARGE = Job(8, b"x" * 100_000, None, limits=(1.5, None), expires=1.5e9)
 SMALL = Job(9, b"x" * 1_000, None)
 FRAMES = {
     b"".join(ipc.run_frame([JOB, JOB])): (ipc.Kind.RUN, [JOB, JOB]),
     b"".join(ipc.run_frame([LARGE])): (ipc.Kind.RUN, [LARGE]),
     ipc.outcomes_frame([(1, OUTCOME)]): (ipc.Kind.OUTCOMES, [(1, OUTCOME)]),
     ipc.frame(ipc.Kind.RETURNED, [1, 2]): (ipc.Kind.RETURNED, [1, 2]),
+    ipc.frame(ipc.Kind.EXPIRED, [3]): (ipc.Kind.EXPIRED, [3]),
     ipc.frame(ipc.Kind.RETIRED, "made 3 attempts"): (ipc.Kind.RETIRED, "made 3 attempts"),
     ipc.frame(ipc.Kind.READY): (ipc.Kind.READY, None),
     ipc.frame(ipc.Kind.STOP): (ipc.Kind.STOP, None),

@@ -181,6 +181,19 @@ class TestTaskModules:
         assert calls == [["mod_one_b", "mod_three_b", "mod_two_b"]]
         assert {"mod_one_b", "mod_two_b", "mod_three_b"} <= set(sys.modules)
 
+    @pytest.mark.parametrize("setting", ["imports", "include"])
+    def test_a_module_that_is_missing_is_named_with_its_setting(self, setting):
+        app = app_with(**{setting: ["no_such_package_b.tasks"]})
+        complaint = f"no module 'no_such_package_b': the setting '{setting}' names 'no_such_package_b.tasks'"
+        with pytest.raises(ModuleNotFoundError, match=complaint) as caught:
+            app.loader.import_default_modules()
+        assert caught.value.__suppress_context__
+
+    def test_a_module_that_misses_another_says_that_itself(self, module):
+        module("misses_another_b", "import no_such_module_b")
+        with pytest.raises(ModuleNotFoundError, match="^No module named 'no_such_module_b'$"):
+            app_with(imports=["misses_another_b"]).loader.import_default_modules()
+
     def test_a_failing_receiver_of_import_modules_stops_the_import(self, module):
         app = app_with(imports=["never_imported_b"])
 

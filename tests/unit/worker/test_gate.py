@@ -2,71 +2,18 @@
 
 import asyncio
 import os
-import queue
 import signal
 import threading
 import time
-import uuid
 
 import pytest
 
 from celery import chord, group
-from celery.contrib.testing.app import TestApp
-from celery.contrib.testing.worker import start_worker
 from celery.exceptions import SoftTimeLimitExceeded, TaskError, TaskRevokedError, WorkerLostError
 from celery.worker.request import Request
 
 #: No test waits longer for what must come at once, in seconds.
 SOON = 20
-
-
-class Stage:
-    """An application, and requests whose method is what a test says."""
-
-    def __init__(self, url):
-        self.app = TestApp(broker=url, backend="cache+memory://", config={"task_default_queue": f"gate-{uuid.uuid4()}"})
-        self.told = queue.Queue()
-
-    def task(self, execute_using_pool=None, *, members=None, **options):
-        """A decorator for tasks of this application alone; their requests have such a method, and members."""
-        own = {} if execute_using_pool is None else {"execute_using_pool": execute_using_pool}
-        mine = type("Mine", (Request,), {**own, **(members or {})})
-        return self.app.task(shared=False, **{"Request": mine, **options})
-
-    def worker(self, **options):
-        return start_worker(self.app, perform_ping_check=False, **options)
-
-    def next(self):
-        return self.told.get(timeout=SOON)
-
-    def letters(self):
-        return self.app.publisher.run(lambda sender: sender.dead_letters(self.app.conf.task_default_queue))
-
-    def waiting(self):
-        return self.app.publisher.run(lambda sender: sender.length(self.app.conf.task_default_queue))
-
-
-@pytest.fixture
-def stage():
-    stage = Stage(f"memory://{uuid.uuid4()}")
-    with stage.app:
-        yield stage
-
-
-@pytest.fixture
-def lasting(tmp_path):
-    """A stage whose workers have children of their own."""
-    stage = Stage(f"sqlite:///{tmp_path}/celery.sqlite")
-    stage.app.conf.result_backend = f"sqlite:///{tmp_path}/celery.sqlite"
-    with stage.app:
-        yield stage
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -77,7 +24,7 @@ def test_the_worker_calls_it_and_super_hands_the_request_to_the_pool(lasting, po
         lasting.told.put((self.id, kwargs, pool.num_processes, handed, threading.current_thread()))
         return handed
 
-    @lasting.task(run, acks_late=late)
+    @lasting.task({"execute_using_pool": run}, acks_late=late)
     def add(x, y):
         return x + y
 
@@ -105,7 +52,7 @@ def test_requests_come_one_after_the_other_and_the_hooks_see_the_same_objects(st
     def on_success(self, failed__retval__runtime, **kwargs):
         stage.told.put((self.number, self.id))
 
-    @stage.task(run, members={"on_success": on_success})
+    @stage.task({"execute_using_pool": run, "on_success": on_success})
     def quick():
         pass
 
@@ -121,7 +68,7 @@ def test_what_it_changes_in_request_dict_the_task_sees(stage):
         self.request_dict["tenant"] = "north"
         return super(type(self), self).execute_using_pool(pool, **kwargs)
 
-    @stage.task(run, bind=True)
+    @stage.task({"execute_using_pool": run}, bind=True)
     def look(self, x):
         return [x, self.request.tenant, self.request.id]
 
@@ -151,7 +98,7 @@ def test_the_second_call_runs_nothing_and_is_warned_of(stage, caplog):
 
     ran = []
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def once():
         ran.append(1)
 
@@ -171,7 +118,7 @@ def test_it_may_hand_over_later_from_another_thread(stage):
     def run(self, pool, **kwargs):
         stage.told.put((super(type(self), self).execute_using_pool, pool))
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def work():
         return 1
 
@@ -193,7 +140,7 @@ def test_what_is_held_goes_back_when_the_worker_stops_and_cannot_be_run_then(sta
     def run(self, pool, **kwargs):
         stage.told.put((super(type(self), self).execute_using_pool, pool, self))
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def work():
         return 1
 
@@ -220,7 +167,7 @@ def test_without_super_it_may_settle_the_message(stage, settle, letters, again):
 
     calls = []
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def never():
         stage.told.put("ran")
 
@@ -244,7 +191,7 @@ def test_what_is_acknowledged_first_runs_all_the_same_even_in_a_worker_that_stop
 
     gate = threading.Event()
 
-    @lasting.task(run, acks_late=True)
+    @lasting.task({"execute_using_pool": run}, acks_late=True)
     def work():
         return 1
 
@@ -268,7 +215,7 @@ def test_what_is_acknowledged_stays_in_a_pool_whose_worker_stops(lasting, tmp_pa
 
     gate, go = threading.Event(), tmp_path / "go"
 
-    @lasting.task(run)
+    @lasting.task({"execute_using_pool": run})
     def work():
         return 1
 
@@ -282,11 +229,11 @@ def test_what_is_acknowledged_stays_in_a_pool_whose_worker_stops(lasting, tmp_pa
         sent = work.delay()
         lasting.next()
         block.delay()
-        wait_until((tmp_path / "blocks").exists)
+        lasting.wait_until((tmp_path / "blocks").exists)
         gate.set()
         assert lasting.next() == "handed over"
         worker.stop()
-        wait_until(lambda: worker.consumer._paused)
+        lasting.wait_until(lambda: worker.consumer._paused)
         go.touch()
     assert sent.get(timeout=SOON) == 1
 
@@ -296,7 +243,7 @@ def test_what_was_acknowledged_first_fails_when_its_process_dies(lasting):
         self.acknowledge()
         super(type(self), self).execute_using_pool(pool)
 
-    @lasting.task(run, acks_late=True, reject_on_worker_lost=True)
+    @lasting.task({"execute_using_pool": run}, acks_late=True, reject_on_worker_lost=True)
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -309,7 +256,7 @@ def test_many_are_held_beside_each_other(stage):
     def run(self, pool, **kwargs):
         stage.told.put(self)
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def work():
         pass
 
@@ -319,7 +266,7 @@ def test_many_are_held_beside_each_other(stage):
         assert {request.id for request in held} == {result.id for result in sent}
         for request in held[:25]:
             request.acknowledge()
-    wait_until(lambda: stage.waiting() == 25)
+    stage.wait_until(lambda: stage.waiting() == 25)
 
 
 def test_a_worker_that_stops_waits_for_it_and_gives_back_what_has_not_begun(stage):
@@ -330,16 +277,16 @@ def test_a_worker_that_stops_waits_for_it_and_gives_back_what_has_not_begun(stag
 
     gate = threading.Event()
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def work():
         return 1
 
     with stage.worker() as worker:
         sent = [work.delay(), work.delay()]
         assert stage.next() == sent[0].id
-        wait_until(lambda: stage.waiting() == 0)
+        stage.wait_until(lambda: stage.waiting() == 0)
         worker.stop()
-        wait_until(lambda: stage.waiting() == 1)
+        stage.wait_until(lambda: stage.waiting() == 1)
         gate.set()
     assert stage.next() == "returned"
     assert stage.told.empty()
@@ -353,7 +300,7 @@ def test_what_it_raises_fails_the_task_and_nothing_else(stage, caplog):
     def on_failure(self, exc_info, **kwargs):
         stage.told.put(str(exc_info.exception))
 
-    @stage.task(run, members={"on_failure": on_failure})
+    @stage.task({"execute_using_pool": run, "on_failure": on_failure})
     def broken():
         raise AssertionError
 
@@ -381,7 +328,7 @@ def test_what_it_raises_after_handing_over_changes_nothing(stage, caplog):
         super(type(self), self).execute_using_pool(pool)
         raise SystemExit(3)
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def work():
         return 1
 
@@ -395,7 +342,7 @@ def test_a_chord_ends_though_a_part_is_refused(stage):
     def run(self, pool, **kwargs):
         raise LookupError("a mistake")
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def broken():
         raise AssertionError
 
@@ -429,7 +376,7 @@ def test_what_is_revoked_meanwhile_ends_so(stage, how):
         gate.wait(SOON)
         self.acknowledge()
 
-    @stage.task(block)
+    @stage.task({"execute_using_pool": block})
     def first():
         pass
 
@@ -441,7 +388,7 @@ def test_what_is_revoked_meanwhile_ends_so(stage, how):
         first.delay()
         sent = second.delay()
         stage.next()
-        wait_until(lambda: stage.waiting() == 0)
+        stage.wait_until(lambda: stage.waiting() == 0)
         worker.state.revoked.add(sent.id)
         gate.set()
         with pytest.raises(TaskRevokedError):
@@ -456,7 +403,7 @@ def test_what_expires_while_it_waits_for_its_turn_ends_as_revoked(stage):
             time.sleep(0.01)
         return super(type(self), self).execute_using_pool(pool)
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def work():
         return 1
 
@@ -469,7 +416,7 @@ def test_what_is_held_can_be_revoked_from_afar_and_not_run_after_that(stage, cap
     def run(self, pool, **kwargs):
         stage.told.put((self, pool))
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def work():
         return 1
 
@@ -480,7 +427,7 @@ def test_what_is_held_can_be_revoked_from_afar_and_not_run_after_that(stage, cap
         with pytest.raises(TaskRevokedError):
             sent.get(timeout=SOON)
         handed = Request.execute_using_pool(request, pool)
-        wait_until(lambda: "it is not run here" in caplog.text)
+        stage.wait_until(lambda: "it is not run here" in caplog.text)
         assert not handed.accepted()
 
 
@@ -491,7 +438,7 @@ def test_execute_runs_the_task_in_the_workers_main_process(lasting, pool, late):
         lasting.told.put((os.getpid(), self.execute(loglevel=20)))
         lasting.told.put(self.execute())
 
-    @lasting.task(run, acks_late=late, bind=True)
+    @lasting.task({"execute_using_pool": run}, acks_late=late, bind=True)
     def work(self, x):
         return [x, os.getpid(), self.request.loglevel]
 
@@ -513,7 +460,7 @@ def test_execute_returns_the_traceback_of_a_failure(stage, late):
     def run(self, pool, **kwargs):
         stage.told.put(self.execute())
 
-    @stage.task(run, acks_late=late)
+    @stage.task({"execute_using_pool": run}, acks_late=late)
     def fail():
         raise KeyError("nothing")
 
@@ -529,7 +476,7 @@ def test_execute_runs_coroutines_and_what_follows(stage):
     def run(self, pool, **kwargs):
         self.execute()
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     async def double(x):
         return 2 * x
 
@@ -541,7 +488,7 @@ def test_a_task_that_leaves_the_interpreter_fails_and_the_worker_stays(stage):
     def run(self, pool, **kwargs):
         self.execute()
 
-    @stage.task(run)
+    @stage.task({"execute_using_pool": run})
     def leave():
         raise SystemExit(3)
 
@@ -559,7 +506,7 @@ def test_it_may_run_something_else_in_the_pool(lasting):
     def run(self, pool, **kwargs):
         pool.apply_async(divmod, (7, 2), callback=lambda value: (lasting.told.put(value), self.acknowledge()))
 
-    @lasting.task(run)
+    @lasting.task({"execute_using_pool": run})
     def never():
         raise AssertionError
 

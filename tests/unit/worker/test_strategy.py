@@ -144,13 +144,11 @@ _HEADERS = ("task", "id", "retries", "eta", "expires", "timelimit", "root_id", "
     headers=st.dictionaries(st.sampled_from(_HEADERS), _JUNK, max_size=6),
     content_type=st.sampled_from(["application/json", ""]),
 )
-def test_no_message_makes_it_fail(headers, content_type):
-    with Celery("damaged", set_as_current=False) as app:
-        app.task(name="plain", shared=False)(lambda: None)
-        envelope = Envelope({"task": "plain", "id": "1", **headers}, b"junk", content_type=content_type)
-        decision = make(app).decide(Delivery(envelope, 1, "q", "", "q"), NOW)
-        assert decision.action in Action
-        assert decision.headers is not None
+def test_no_message_makes_it_fail(app, headers, content_type):
+    envelope = Envelope({"task": "plain", "id": "1", **headers}, b"junk", content_type=content_type)
+    decision = make(app).decide(Delivery(envelope, 1, "q", "", "q"), NOW)
+    assert decision.action in Action
+    assert decision.headers is not None
 
 
 def test_what_is_refused_unopened_shows_its_headers_though_one_is_damaged(app):

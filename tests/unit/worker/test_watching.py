@@ -1,17 +1,13 @@
 """Request classes that tasks bring, in whole workers: what they know, and what they are told (API-042)."""
 
 import os
-import queue
 import signal
 import time
-import uuid
 
 import pytest
 
 from celery import signals
 from celery.app.task import Task
-from celery.contrib.testing.app import TestApp
-from celery.contrib.testing.worker import start_worker
 from celery.exceptions import ImproperlyConfigured, Retry, SoftTimeLimitExceeded, WorkerLostError
 from celery.worker.request import Request
 
@@ -19,70 +15,54 @@ from celery.worker.request import Request
 SOON = 20
 
 
-class Stage:
-    """An application whose tasks bring a request class that puts on record what it is told."""
+def telling(told):
+    """A base of tasks whose class of requests puts on record what it is told."""
 
-    def __init__(self, url):
-        self.app = TestApp(
-            broker=url, backend="cache+memory://", config={"task_default_queue": f"watching-{uuid.uuid4()}"}
-        )
-        self.told = told = queue.Queue()
+    class Watched(Request):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.note = f"made for {self.id}"
 
-        class Watched(Request):
-            def __init__(self, *args, **kwargs):
-                super().__init__(*args, **kwargs)
-                self.note = f"made for {self.id}"
+        def on_accepted(self, pid, time_accepted):
+            super().on_accepted(pid, time_accepted)
+            assert abs(time_accepted - time.time()) < SOON
 
-            def on_accepted(self, pid, time_accepted):
-                super().on_accepted(pid, time_accepted)
-                assert abs(time_accepted - time.time()) < SOON
+        def on_timeout(self, soft, timeout):
+            super().on_timeout(soft, timeout)
+            told.put(("timeout", soft, timeout))
 
-            def on_timeout(self, soft, timeout):
-                super().on_timeout(soft, timeout)
-                told.put(("timeout", soft, timeout))
+        def on_success(self, failed__retval__runtime, **kwargs):
+            failed, retval, runtime = failed__retval__runtime
+            assert runtime >= 0
+            assert self.note == f"made for {self.id}"
+            if not failed:
+                told.put(("success", retval, self))
+            super().on_success(failed__retval__runtime, **kwargs)
 
-            def on_success(self, failed__retval__runtime, **kwargs):
-                failed, retval, runtime = failed__retval__runtime
-                assert runtime >= 0
-                assert self.note == f"made for {self.id}"
-                if not failed:
-                    told.put(("success", retval, self))
-                super().on_success(failed__retval__runtime, **kwargs)
+        def on_failure(self, exc_info, send_failed_event=True, return_ok=False):
+            super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+            told.put(("failure", exc_info.exception, exc_info.traceback))
 
-            def on_failure(self, exc_info, send_failed_event=True, return_ok=False):
-                super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
-                told.put(("failure", exc_info.exception, exc_info.traceback))
+        def on_retry(self, exc_info):
+            super().on_retry(exc_info)
+            told.put(("retry", exc_info.exception, self))
 
-            def on_retry(self, exc_info):
-                super().on_retry(exc_info)
-                told.put(("retry", exc_info.exception, self))
+    class WithRequest(Task):
+        Request = Watched
 
-        class WithRequest(Task):
-            Request = Watched
-
-        self.base = WithRequest
-
-    def task(self, **options):
-        """A decorator for tasks of this application alone."""
-        return self.app.task(shared=False, **{"base": self.base, **options})
-
-    def next(self):
-        return self.told.get(timeout=SOON)
+    return WithRequest
 
 
 @pytest.fixture
-def stage():
-    stage = Stage(f"memory://{uuid.uuid4()}")
-    with stage.app:
-        yield stage
+def stage(stage):
+    stage.options["base"] = telling(stage.told)
+    return stage
 
 
 @pytest.fixture
-def lasting(tmp_path):
-    """A stage whose workers have children of their own."""
-    stage = Stage(f"sqlite:///{tmp_path}/celery.sqlite")
-    with stage.app:
-        yield stage
+def lasting(lasting):
+    lasting.options["base"] = telling(lasting.told)
+    return lasting
 
 
 def test_a_success_is_told_with_the_repr_of_its_value(stage, caplog):
@@ -92,7 +72,7 @@ def test_a_success_is_told_with_the_repr_of_its_value(stage, caplog):
     def double(text):
         return 2 * text
 
-    with start_worker(stage.app, perform_ping_check=False):
+    with stage.worker():
         sent = double.delay("a")
         kind, value, request = stage.next()
     assert (kind, value, request.id) == ("success", "'aa'", sent.id)
@@ -103,7 +83,7 @@ def test_a_request_knows_its_call_and_its_message(stage):
     def add(x, y=0):
         return x + y
 
-    with start_worker(stage.app, perform_ping_check=False):
+    with stage.worker():
         sent = add.apply_async(
             (1,), {"y": 2}, time_limit=60, soft_time_limit=50, shadow="shade", ignore_result=True, headers={"mine": 3}
         )
@@ -127,7 +107,7 @@ def test_a_failure_is_told_with_its_exception_and_its_traceback(stage):
     def fail():
         raise KeyError("nothing")
 
-    with start_worker(stage.app, perform_ping_check=False):
+    with stage.worker():
         fail.delay()
         kind, error, traceback = stage.next()
     assert (kind, type(error), error.args) == ("failure", KeyError, ("nothing",))
@@ -139,7 +119,7 @@ def test_a_failure_that_nobody_stores_is_told_by_its_repr(stage):
     def fail():
         raise KeyError("nothing")
 
-    with start_worker(stage.app, perform_ping_check=False):
+    with stage.worker():
         fail.delay()
         assert "KeyError('nothing')" in str(stage.next()[1])
 
@@ -150,7 +130,7 @@ def test_a_retry_is_told_as_one_and_the_next_attempt_has_a_request_of_its_own(st
         if not self.request.retries:
             raise self.retry(countdown=0)
 
-    with start_worker(stage.app, perform_ping_check=False):
+    with stage.worker():
         again.delay()
         retry, failure, success = stage.next(), stage.next(), stage.next()
     assert (retry[0], failure[0], success[0]) == ("retry", "failure", "success")
@@ -163,7 +143,7 @@ def test_a_soft_time_limit_is_told_before_the_failure(lasting):
     def sleep():
         time.sleep(SOON)
 
-    with start_worker(lasting.app, pool="prefork", perform_ping_check=False):
+    with lasting.worker(pool="prefork"):
         sleep.delay()
         assert lasting.next() == ("timeout", True, 0.1)
         assert isinstance(lasting.next()[1], SoftTimeLimitExceeded)
@@ -174,7 +154,7 @@ def test_a_hard_time_limit_is_told_as_such_and_as_no_failure(lasting):
     def sleep(seconds):
         time.sleep(seconds)
 
-    with start_worker(lasting.app, pool="prefork", perform_ping_check=False):
+    with lasting.worker(pool="prefork"):
         sleep.delay(SOON)
         assert lasting.next() == ("timeout", False, 0.1)
         sleep.delay(0)
@@ -191,7 +171,7 @@ def test_a_task_whose_process_dies_fails(lasting, tmp_path, given_back):
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with start_worker(lasting.app, pool="prefork", perform_ping_check=False):
+    with lasting.worker(pool="prefork"):
         die.delay()
         assert isinstance(lasting.next()[1], WorkerLostError)
         if given_back:
@@ -211,7 +191,7 @@ def test_a_hook_that_raises_harms_nobody(stage):
     def sound():
         return 2
 
-    with start_worker(stage.app, perform_ping_check=False):
+    with stage.worker():
         first = broken.delay()
         sound.delay()
         assert stage.next()[0] == "success"
@@ -228,7 +208,7 @@ def test_a_worker_that_stops_waits_for_hooks(stage):
     def quick():
         pass
 
-    with start_worker(stage.app, perform_ping_check=False):
+    with stage.worker():
         sent = [quick.delay() for _ in range(3)]
         for result in sent:
             result.get(timeout=SOON)
@@ -237,7 +217,7 @@ def test_a_worker_that_stops_waits_for_hooks(stage):
 
 @pytest.mark.parametrize("requeue", [False, True])
 def test_a_request_that_has_failed_may_be_refused_or_given_back_by_its_hook(stage, requeue):
-    class Refusing(stage.base.Request):
+    class Refusing(stage.options["base"].Request):
         def on_failure(self, exc_info, **options):
             self.reject(requeue=requeue)
             super().on_failure(exc_info, **options)
@@ -251,7 +231,7 @@ def test_a_request_that_has_failed_may_be_refused_or_given_back_by_its_hook(stag
             raise KeyError("once")
 
     queue_ = stage.app.conf.task_default_queue
-    with start_worker(stage.app, perform_ping_check=False):
+    with stage.worker():
         fail_once.delay()
         assert stage.next()[0] == "failure"
         if requeue:
@@ -265,7 +245,7 @@ def test_a_request_that_has_failed_may_be_refused_or_given_back_by_its_hook(stag
 def test_a_task_whose_time_was_up_may_be_given_back_by_its_request(lasting, tmp_path):
     flag = tmp_path / "slept"
 
-    class Patient(lasting.base.Request):
+    class Patient(lasting.options["base"].Request):
         def on_timeout(self, soft, timeout):
             super().on_timeout(soft, timeout)
             self.reject(requeue=True)
@@ -276,14 +256,14 @@ def test_a_task_whose_time_was_up_may_be_given_back_by_its_request(lasting, tmp_
             flag.touch()
             time.sleep(SOON)
 
-    with start_worker(lasting.app, pool="prefork", perform_ping_check=False):
+    with lasting.worker(pool="prefork"):
         sleep.delay()
         assert lasting.next() == ("timeout", False, 0.2)
         assert lasting.next()[0] == "success"
 
 
 def test_a_late_acknowledgement_may_come_early_after_all(lasting, tmp_path):
-    class Early(lasting.base.Request):
+    class Early(lasting.options["base"].Request):
         def on_accepted(self, pid, time_accepted):
             super().on_accepted(pid, time_accepted)
             self.acknowledge()
@@ -295,7 +275,7 @@ def test_a_late_acknowledgement_may_come_early_after_all(lasting, tmp_path):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with start_worker(lasting.app, pool="prefork", perform_ping_check=False):
+    with lasting.worker(pool="prefork"):
         sent = die.delay()
         request = lasting.next()
         deadline = time.monotonic() + SOON
@@ -322,7 +302,7 @@ def test_a_request_of_the_workers_own_class_is_not_settled_by_others(stage):
 
     signals.task_received.connect(receive)
     try:
-        with start_worker(stage.app, perform_ping_check=False):
+        with stage.worker():
             sent = plain.delay()
             assert sent.get(timeout=SOON) is None
             assert f"{plain.name}[{sent.id}] is run and settled by the worker" in stage.next()
@@ -342,24 +322,10 @@ def test_a_result_is_there_once_the_hooks_have_returned(stage):
     def quick():
         return 1
 
-    with start_worker(stage.app, perform_ping_check=False):
+    with stage.worker():
         sent = quick.delay()
         assert sent.get(timeout=SOON) == 1
         assert hooks == [sent.id]
-
-
-def test_a_request_class_that_would_do_the_workers_work_is_warned_of(stage, caplog):
-    class Greedy(Request):
-        def maybe_expire(self):
-            raise AssertionError
-
-    @stage.task(name="greedy", Request=Greedy)
-    def greedy():
-        return 1
-
-    with start_worker(stage.app, perform_ping_check=False):
-        assert greedy.delay().get(timeout=SOON) == 1
-    assert "task greedy defines maybe_expire" in caplog.text
 
 
 def test_what_is_no_request_class_is_refused_by_the_task_s_name(stage):
@@ -368,7 +334,7 @@ def test_what_is_no_request_class_is_refused_by_the_task_s_name(stage):
         pass
 
     with pytest.raises((ImproperlyConfigured, RuntimeError), match="Request of task odd"):
-        with start_worker(stage.app, perform_ping_check=False):
+        with stage.worker():
             pass
 
 
@@ -382,7 +348,7 @@ def test_receivers_of_task_received_may_read_arguments(stage):
 
     signals.task_received.connect(receive)
     try:
-        with start_worker(stage.app, perform_ping_check=False):
+        with stage.worker():
             plain.delay(7)
             assert stage.next() == ([7], None, None)
     finally:

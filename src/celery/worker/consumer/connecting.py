@@ -8,6 +8,8 @@ Rules
        the pause.
     3. A port that accepts connections says nothing: proxies accept for servers that are away, and Redis does while it
        reads its files. So there is no other sign than a look that gets through, and no other pace than that of looks.
+    4. A host that is gone may say nothing at all: `broker_connection_timeout` for each. So of three URLs and more each
+       gets its part of the time of two, in the first round and in looks. Later attempts have time for a slow server.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from celery.brokers.url import mask
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from celery.app.base import Celery
     from celery.brokers.base import Receiver
+    from celery.brokers.topology import Queue
 
 logger = get_logger("celery.worker.consumer.consumer")
 
@@ -38,7 +41,7 @@ _SPREAD = 0.7, 1.0
 
 
 class Connected(NamedTuple):
-    """A way to a broker that consumes."""
+    """A way to a broker that consumes, unless the worker is about to stop."""
 
     receiver: Receiver
     url: str
@@ -50,7 +53,11 @@ class Connector:
     """Opens receivers, one at a time."""
 
     def __init__(
-        self, app: Celery, node: str, entering: Callable[[str], contextlib.AbstractAsyncContextManager[None]]
+        self,
+        app: Celery,
+        node: str,
+        entering: Callable[[str], contextlib.AbstractAsyncContextManager[None]],
+        queues: Callable[[], Iterable[Queue]],
     ) -> None:
         """Connect to nothing yet.
 
@@ -58,10 +65,12 @@ class Connector:
             app: the application; its settings say where to, and how long to try.
             node: name of the worker.
             entering: what to hold while a receiver is opened at a URL.
+            queues: what to consume from, once it is open.
         """
         self._app = app
         self._node = node
         self._entering = entering
+        self._queues = queues
         urls = brokers.broker_urls(app, read=True)
         self._round = len(urls)
         self._urls = failover(urls, app.conf.broker_failover_strategy)
@@ -78,7 +87,7 @@ class Connector:
         most, attempt = self._app.conf.broker_connection_max_retries, 0
         while True:
             try:
-                return await self._open(self.url)
+                return await self._open(self.url, hurry=attempt < self._round)
             except (exceptions.OperationalError, TimeoutError) as exc:
                 attempt += 1
                 if not retry or (most is not None and attempt > most):
@@ -109,17 +118,22 @@ class Connector:
                 self.url = next(self._urls)
                 # What will not be mended is for the next attempt to tell.
                 with contextlib.suppress(exceptions.OperationalError, exceptions.ImproperlyConfigured, TimeoutError):
-                    return await self._open(self.url)
+                    return await self._open(self.url, hurry=True)
 
-    async def _open(self, url: str) -> Connected:
+    async def _open(self, url: str, *, hurry: bool) -> Connected:
         app = self._app
+        timeout = app.conf.broker_connection_timeout or 4
+        within = timeout * 2 / self._round if hurry and self._round > 2 else timeout * 3
         receiver = brokers.open_receiver(app, url, self._node)
         try:
             shared = app.backend.async_writer and receiver.share(app.backend)
             # Not wait_for(), which may swallow a cancellation.
-            async with asyncio.timeout((app.conf.broker_connection_timeout or 4) * 3), self._entering(url):
-                await receiver.open()
-            for queue in app.amqp.queues.consume_from.values():
+            try:
+                async with asyncio.timeout(within), self._entering(url):
+                    await receiver.open()
+            except TimeoutError as exc:
+                raise exceptions.OperationalError(f"no answer within {within:.1f} s") from exc
+            for queue in self._queues():
                 await receiver.consume(queue)
         except BaseException:
             await receiver.close()

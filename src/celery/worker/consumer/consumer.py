@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import exceptions, signals, states
 from celery.app.context import Context
+from celery.app.outcome import Disposition
 from celery.brokers.base import Delivery, Receiver, Settlement, Verdict
 from celery.concurrency.base import Job, Lost, exception_of, job_of
 from celery.utils.log import get_logger
@@ -36,12 +37,14 @@ from celery.worker.ending import Ending
 from celery.worker.handover import Handover
 from celery.worker.request import Request, Settler, record_of
 from celery.worker.strategy import Action, Decision, Strategy
+from celery.worker.verbs import Verbs
 from celery.worker.watching import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery.app.outcome import Outcome
+    from celery.brokers.topology import Queue
     from celery.worker.worker import WorkController
 
 logger = get_logger(__name__)
@@ -88,6 +91,7 @@ class Consumer:
         self.connected = asyncio.Event()
         self.handover = Handover(self)
         self.settler.chords.call = self.handover.pool.apply_async
+        self.verbs: Verbs = Verbs(self)
         self.watching = Watching(self)
         self.gate = self.watching.gate
         self.ending = Ending(self)
@@ -99,10 +103,12 @@ class Consumer:
         #: Deliveries whose time is near, and what will wake them.
         self._waits: dict[int, tuple[Delivery, asyncio.TimerHandle]] = {}
         self._paused = False
+        #: From which nothing is consumed any more.
+        self._cancelled: Receiver | None = None
         #: As the receiver was told last; -1: not yet.
         self._prefetch = -1
         self._behind = Behind(self.app, self.hostname, self.settler, self.requests)
-        self._connector = Connector(self.app, self.hostname, self._behind.entering)
+        self._connector = Connector(self.app, self.hostname, self._behind.entering, self._queues)
         #: The broker whose messages are in our hands.
         self._served = self._connector.url
 
@@ -146,6 +152,10 @@ class Consumer:
         self.settler.add(self._behind.back(url))
         return receiver
 
+    def _queues(self) -> list[Queue]:
+        """What to consume from: nothing any more when the worker is about to stop."""
+        return [] if self._paused else list(self.app.amqp.queues.consume_from.values())
+
     async def _consume(self, receiver: Receiver) -> None:
         self.receiver = self.settler.receiver = receiver
         receiver.keep_for(lambda: min(self.budget(), self.pool.idle()))
@@ -154,6 +164,8 @@ class Consumer:
             self._recovered = time.time() + _RECOVERY
         await self.worker.mailbox.start(receiver)
         self.connected.set()
+        if self._paused:  # since it began to connect, perhaps
+            await self.pause()
         self.worker.on_ready()
         async with _both(self._intake(receiver), self.settler.run(), self.settler.chords.watch()) as failed:
             await failed
@@ -161,6 +173,7 @@ class Consumer:
     def _abandon(self) -> None:
         """The connection is gone: rule 3."""
         self.handover.abandon()
+        self.verbs.abandon()
         for _, handle in self._waits.values():
             handle.cancel()
         self._waits.clear()
@@ -193,33 +206,39 @@ class Consumer:
         self._more.set()
 
     async def pause(self) -> None:
-        """Take no more messages (the worker is about to stop); what the broker has pushed goes back at once."""
+        """Take no more messages (the worker is about to stop); what is on its way here goes back at once."""
         self._paused = True
-        if self.receiver is not None:
+        receiver = self.receiver
+        if receiver is not None:
             with contextlib.suppress(exceptions.OperationalError):
                 for queue in list(self.app.amqp.queues.consume_from):
-                    await self.receiver.cancel(queue)
+                    await receiver.cancel(queue)
+                self._cancelled = receiver
+                self._take_more()
 
     def budget(self) -> int:
         """How many more deliveries to take now."""
-        if self._paused or self.settler.full or self.handover.full:
+        if self._paused or self.settler.full or self.handover.full or self.verbs.full:
             return 0
         multiplier = self.worker.prefetch_multiplier
         if multiplier is None:
             return min(self.gate.room(), _INTAKE)
         if multiplier == 0:
             return _INTAKE
-        reserved = sum(1 for request in self.requests.values() if not request.settled_start) + len(self.handover)
+        reserved = sum(1 for request in self.requests.values() if not request.settled_start)
+        reserved += len(self.handover) + len(self.verbs)
         return min(multiplier * self.worker.concurrency - reserved, _INTAKE)
 
     async def _intake(self, receiver: Receiver) -> None:
         while True:
-            room = self.budget()
+            # What was asked for before the end of consuming is still to come, and to go back.
+            room = _INTAKE if self._cancelled is receiver else self.budget()
             if room <= 0:
                 self._more.clear()
                 await self._more.wait()
                 continue
-            await self._fit_prefetch(receiver, room)
+            if not self._paused:
+                await self._fit_prefetch(receiver, room)
             deliveries = await receiver.receive(room)
             if self._paused:
                 self.settler.add([Settlement(delivery, Verdict.RETURN) for delivery in deliveries])
@@ -232,7 +251,7 @@ class Consumer:
         """
         multiplier = self.worker.prefetch_multiplier
         if multiplier is None:
-            here = len(self.requests) + len(self.settler) + len(self._waits) + len(self.handover)
+            here = len(self.requests) + len(self.settler) + len(self._waits) + len(self.handover) + len(self.verbs)
             wanted = 1 << max(here + room - 1, 1).bit_length()
             if self._prefetch // 4 <= wanted <= self._prefetch:
                 return
@@ -295,8 +314,8 @@ class Consumer:
         assert decision.handling is not None
         self._last_job += 1
         handling = decision.handling
-        limits = (handling.soft_limit, handling.hard_limit) if handling.is_async else (None, None)
-        job = job_of(self._last_job, delivery, aftermath, None if limits == (None, None) else limits)
+        limits = (handling.soft_limit, handling.hard_limit) if handling.is_async else None
+        job = job_of(self._last_job, delivery, aftermath, limits, decision.expires)
         make = self.watching.maker(handling.task)
         request = make(self.app, self.hostname, delivery, decision.source, decision.task, handling, job)
         self.requests[job.number] = request
@@ -323,7 +342,8 @@ class Consumer:
             name = type(decision.error).__name__
             self.pool.submit([self._reserve(delivery, decision, (name, list(decision.error.args)))])
         elif decision.action is Action.DROP:
-            self._drop(delivery, decision)
+            if not self.verbs.asks(delivery, decision):
+                self._drop(delivery, decision)
         else:
             self._refuse(delivery, decision)
 
@@ -360,12 +380,12 @@ class Consumer:
         else:
             self._handle_other(delivery, decision, now)
 
-    def _drop(self, delivery: Delivery, decision: Decision) -> None:
+    def _drop(self, delivery: Delivery, decision: Decision, verdict: Verdict = Verdict.ACK) -> None:
         headers = decision.headers
         logger.info("Discarding revoked task: %s[%s]", headers.get("shadow") or headers["task"], headers["id"])
         context = self._context(delivery, headers)
         results = self._records(decision, context, states.REVOKED)
-        self._give_up(delivery, Verdict.ACK, decision, states.REVOKED, results)
+        self._give_up(delivery, verdict, decision, states.REVOKED, results)
         if signals.task_revoked.receivers:
             self.worker.hook_soon(
                 signals.task_revoked.send, sender=decision.task, request=context, terminated=False, signum=None,
@@ -391,13 +411,17 @@ class Consumer:
 
     def _give_up(self, delivery: Delivery, verdict: Verdict, decision: Decision, state: str, results: Any) -> None:
         """Settle what will not run, with what that means for its chain and its chord."""
+        results, parts = self._with_losses(delivery, decision, state, results)
+        self.settler.settlement(delivery, verdict, reason=decision.reason, results=results, parts=parts)
+
+    def _with_losses(self, delivery: Delivery, decision: Decision, state: str, results: Any) -> tuple[Any, Any]:
         parts: Any = ()
         if decision.error is not None and self.app.backend.async_writer:
             losses = self.settler.chords.losses(delivery, decision.error, state)
             results, parts = (*results, *losses.writes), losses.parts
         elif decision.error is not None:
             self.worker.hook_soon(self.settler.chords.lose, delivery, decision.error, state)
-        self.settler.settlement(delivery, verdict, reason=decision.reason, results=results, parts=parts)
+        return results, parts
 
     def _records(self, decision: Decision, context: Context, state: str) -> Any:
         task = decision.task
@@ -431,12 +455,16 @@ class Consumer:
     async def _watched(self, request: Request, outcome: Outcome) -> None:
         await self.watching.finished(request, outcome)
         if self.requests.get(outcome.job) is request:
+            if outcome.disposition is not Disposition.UNREADABLE:
+                self.verbs.over(request)
             self._settle([(request, outcome)])
 
     def _settle(self, over: Sequence[tuple[Request, Outcome]]) -> None:
         settlements = []
         for request, outcome in over:
             del self.requests[outcome.job]
+            if outcome.settled and self._leaves(request, outcome):
+                continue
             settlement = Settlement(
                 request.delivery, request.verdict(outcome), follow=outcome.follow, results=outcome.writes,
                 reason=outcome.summary, after_start=request.settled_start, begins=outcome.begins, parts=outcome.parts,
@@ -446,6 +474,13 @@ class Consumer:
         self.settler.add(settlements)
         self._more.set()
         self.worker.on_progress()
+
+    def _leaves(self, request: Request, outcome: Outcome) -> bool:
+        """Note what a child has left (`celery.worker.leaving`). Whether whoever comes next is to tell it as lost."""
+        if outcome.disposition is not Disposition.LEFT:
+            return False
+        self.settler.left = True
+        return request.settled_start and self.receiver is not None and self.receiver.capabilities.started_records
 
     def started(self, jobs: Sequence[tuple[int, int, float]]) -> None:
         """These run, and will for a while."""
@@ -457,9 +492,9 @@ class Consumer:
             request.started_at, request.pid = since, pid
             if request.job.aftermath is not None:
                 continue
-            if request in self.watching:
-                self.watching.started(request, pid, since)
-            if not request.acks_late and request.refusal is None:
+            if request in self.watching and self.watching.started(request, pid, since):
+                pass  # it acknowledges itself
+            elif not request.acks_late and request.asked is None:
                 self._acknowledge(request)
             # A backend that only stores blockingly is told by the child itself.
             if request.task.track_started and not request.ignores_result and self.app.backend.async_writer:
@@ -486,8 +521,7 @@ class Consumer:
             self.handover.pool.lost(job, loss)
             return
         if request.job.aftermath is not None:
-            # The process died again, of its own hooks: what the attempt failed of is stored, the hooks are left.
-            self._fail_here(request, exception_of(request.job.aftermath))
+            self.ending.died_again(request, exception_of(request.job.aftermath))
             return
         if loss.reason == "time-limit":
             logger.error("Hard time limit (%ss) exceeded for %s[%s]", loss.limit, request.name, request.id)
@@ -501,8 +535,8 @@ class Consumer:
             logger.error("Task %s[%s]: its process died: %s", request.name, request.id, loss.detail)
             error = ("WorkerLostError", [f"Worker exited prematurely: {loss.detail} Job: {job}."])
             requeue = request.requeues_loss
-        if request in self.watching:
-            self.watching.lost(request, loss, given_back=requeue)
+        if request in self.watching and self.watching.lost(request, loss, given_back=requeue):
+            return  # it says itself what becomes of it
         if requeue:
             self._give_back(request, loss)
             return
@@ -513,7 +547,9 @@ class Consumer:
     def _give_back(self, request: Request, loss: Lost) -> None:
         del self.requests[request.job.number]
         limit = self.strategy.delivery_limit
-        if limit and request.delivery.failures + 1 >= limit:
+        if self._orphans.forget(request):
+            pass  # its message comes again by itself, and is not to find it
+        elif limit and request.delivery.failures + 1 >= limit:
             reason = f"{limit} processes died while running it (task_delivery_limit), the last by {loss.detail}"
             logger.error("Task %s[%s] goes to the dead queue: %s", request.name, request.id, reason)
             error = exceptions.WorkerLostError(reason)
@@ -523,13 +559,6 @@ class Consumer:
         else:
             self.settler.settlement(request.delivery, Verdict.LOST)
         self._more.set()
-        self.worker.on_progress()
-
-    def _fail_here(self, request: Request, error: Exception) -> None:
-        del self.requests[request.job.number]
-        decision = Decision(Action.FAIL, request.headers, request.task, error=error)
-        results = self._records(decision, request.context(), states.FAILURE)
-        self._give_up(request.delivery, Verdict.ACK, decision, states.FAILURE, results)
         self.worker.on_progress()
 
     # -- the end

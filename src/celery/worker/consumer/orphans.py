@@ -14,7 +14,7 @@ from celery.brokers.base import Settlement, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from celery.brokers.base import Delivery
+    from celery.brokers.base import Delivery, Over
     from celery.worker.request import Request, Settler
     from celery.worker.strategy import Decision
 
@@ -28,7 +28,7 @@ class Orphans:
     def __init__(self) -> None:
         self._running: dict[tuple[Any, Any], Request] = {}
         self._finished: dict[tuple[Any, Any], tuple[float, Settlement]] = {}
-        self._over: set[tuple[Any, Any]] = set()
+        self._over: dict[tuple[Any, Any], Over] = {}
         self._over_until = 0.0
 
     @staticmethod
@@ -47,9 +47,9 @@ class Orphans:
         if len(self._finished) < _ORPHANS:
             self._finished[self._key(settlement.delivery.envelope.headers)] = (now, settlement)
 
-    def add_over(self, keys: Iterable[tuple[Any, int]]) -> None:
+    def add_over(self, attempts: Iterable[Over]) -> None:
         """They were settled just before the connection ended."""
-        self._over.update(keys)
+        self._over.update(((each.task_id, each.retries), each) for each in attempts)
         self._over_until = time.monotonic() + _ORPHAN_LIFE
 
     def has(self, request: Request) -> bool:
@@ -83,8 +83,7 @@ class Orphans:
             return False
         key = self._key(decision.headers)
         if delivery.uncounted and key in self._over:
-            self._over.discard(key)
-            settler.settlement(delivery, Verdict.ACK)
+            settler.settlement(delivery, Verdict.ACK, results=self._over.pop(key).results)
             return True
         if self._over and time.monotonic() > self._over_until:
             self._over.clear()
