@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -50,6 +51,10 @@ NEEDED_BY_FIXTURE = {
     "private_redis": "redis",
     "private_rabbitmq": "rabbitmq",
 }
+
+#: On a busy machine anything takes long: what bounds a test is its own time limit, not one of each example.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 LEFT_OUT = pytest.StashKey[list[str]]()
 

@@ -18,11 +18,15 @@ BROKERS = [
 
 
 @pytest.fixture(scope="module", params=BROKERS)
-def fleet(request, tmp_path_factory, celery57):
-    """A worker and a client of each side, on one broker; results are in Redis."""
-    store = request.getfixturevalue("redis_database")
-    broker = store if request.param == "redis" else request.getfixturevalue("rabbitmq_url")
-    fleet = Fleet(broker, store, tmp_path_factory.mktemp("fleet"), celery57)
+def broker(request):
+    """The URL of each broker in turn; results are in Redis."""
+    return request.getfixturevalue("redis_database" if request.param == "redis" else "rabbitmq_url")
+
+
+@pytest.fixture(scope="module")
+def fleet(broker, redis_database, tmp_path_factory, celery57):
+    """A worker and a client of each side, on one broker."""
+    fleet = Fleet(broker, redis_database, tmp_path_factory.mktemp("fleet"), celery57)
     try:
         workers = {side: fleet.worker(side) for side in ("ours", "theirs")}
         fleet.clients = {side: fleet.client(side) for side in ("ours", "theirs")}

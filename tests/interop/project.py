@@ -10,6 +10,7 @@ import datetime
 import decimal
 import json
 import os
+import threading
 import time
 import uuid
 
@@ -260,6 +261,20 @@ def settled(result):
     """Its value, or how it failed."""
     value = result.get(timeout=SOON, propagate=False)
     return [type(value).__name__, str(value)] if isinstance(value, Exception) else value
+
+
+def open_gate_later(key):
+    """When who calls this has most likely begun to wait."""
+    threading.Timer(0.3, open, (gate(key), "w")).start()
+
+
+def raised(result, **options):
+    """What `get` raises, by name."""
+    try:
+        return repr(result.get(timeout=SOON, **options))
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return type(error).__name__
+
 
 #: Old producers: protocol 1 on the wire.
 old = Celery("old", broker=app.conf.broker_url, backend=app.conf.result_backend, set_as_current=False)

@@ -59,6 +59,19 @@ def test_a_member_that_fails_on_either_side_fails_the_chord(fleet, sender, faili
     assert re.fullmatch(r"Dependency [-0-9a-f]{36} raised Trouble\('hdr', 7\)", error[1])
 
 
+@pytest.mark.parametrize(("sender", "failing"), list(itertools.product(SIDES, SIDES)))
+def test_who_waits_for_a_failed_chord_gets_the_error_of_its_member(fleet, sender, failing):
+    """Whether it has failed before the wait or fails in it, on either side; the record of the body is a ChordError."""
+    ask, where = fleet.clients[sender].do, f".set(queue=NAME + '-{failing}')"
+    key = f"late-{sender}-{failing}-{fleet.name}"
+    kinds = "[raised(r), raised(r, follow_parents=False), type(r.get(propagate=False)).__name__]"
+    expected = ["Trouble", "ChordError", "ChordError"]
+    chord = f"celery.chord([add.s(1, 1){where}, fail.si('hdr'){where}], echo.s())()"
+    assert ask(f"(lambda r: [r.get(timeout=SOON, propagate=False), {kinds}][1])({chord})") == expected
+    late = chord.replace("fail.si", f"block.si('{key}'){where} | fail.si")
+    assert ask(f"(lambda r: [open_gate_later('{key}'), {kinds}][1])({late})") == expected
+
+
 @pytest.mark.parametrize("sender", SIDES)
 def test_chains_and_groups_in_a_header_are_counted_by_both(fleet, sender):
     """CANVAS-053. In what order 5.7 has the members of an inner group is another matter (CANVAS-039)."""

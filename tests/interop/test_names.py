@@ -20,7 +20,7 @@ RPC = {"Consumer", "Exchange", "Producer", "Queue", "ResultConsumer", "binding",
 REDIS = {"ConnectionPool", "ResultConsumer", "add_pending_results", "client", "connection_class_ssl", "ensure",
          "max_connections", "on_connection_error", "on_result_fulfilled", "redis"}  # fmt: skip
 SETTINGS = {"defaults", "fromkeys", "iteritems", "iterkeys", "itervalues", "key_t", "maps", "swap_with"}
-REQUEST = {"connection_errors", "eventer", "groups", "maybe_expire", "on_ack", "on_reject", "send_event", "tzlocal"}
+REQUEST = {"connection_errors", "eventer", "groups", "on_ack", "on_reject", "tzlocal"}
 
 #: Classes, and what ours lack.
 ABSENT = {

@@ -1,5 +1,10 @@
-"""A remote control command that ends the attempt of a task by its request, as people's own commands may."""
+"""A remote control command that ends the attempt of a task by its request, as people's own commands may; and the ledger
+says which tasks were revoked.
+"""
 
+from project import note
+
+from celery import signals
 from celery.worker.control import control_command
 from celery.worker.state import requests
 
@@ -8,3 +13,8 @@ from celery.worker.state import requests
 def end_attempt(state, task_id, how, options):
     getattr(requests[task_id], how)(state.consumer.pool, **options)
     return {"ok": how}
+
+
+@signals.task_revoked.connect
+def revoked(sender, request, terminated, signum, expired, **_):
+    note("revoked", f"{request.id}:{terminated}:{signum}:{expired}")

@@ -1,6 +1,8 @@
-"""Tasks whose requests take themselves to the pool; the ledger says what they do."""
+"""Tasks whose requests take themselves to the pool, or settle themselves; the ledger says what they do."""
 
+import asyncio
 import threading
+import time
 
 from project import app, note, wait_for_gate
 
@@ -42,15 +44,61 @@ class Gated(Request):
         self.execute()
 
 
-@app.task(name="own.early", Request=Gated)
-def early(key, what):
-    """Acknowledged when it has started."""
+class Settling(Request):
+    """Notes what it is asked for, and acknowledges once its gate is open."""
+
+    def acknowledge(self):
+        note("acknowledge", self.args[0])
+        threading.Thread(target=self.when_open, args=(self.args[0],), daemon=True).start()
+
+    def when_open(self, key):
+        wait_for_gate(key)
+        super().acknowledge()
+        note("acknowledged", key)
+
+    def terminate(self, pool, signal=None):
+        note("terminate", self.args[0])
+        super().terminate(pool, signal)
+
+    def cancel(self, pool, signal=None, emit_retry=True):
+        note("cancel", self.args[0])
+        super().cancel(pool, signal, emit_retry)
+
+
+class Broken(Request):
+    """Can do nothing."""
+
+    def acknowledge(self, *_args, **_fields):
+        raise LookupError("a mistake")
+
+    terminate = cancel = reject = send_event = acknowledge
+
+
+def gated(key, what):
+    """Its request says when it runs."""
     note("ran", key)
     return key
 
 
-@app.task(name="own.late", Request=Gated, acks_late=True)
-def late(key, what):
-    """Acknowledged when it has ended."""
+async def agated(key, what):
+    return gated(key, what)
+
+
+def settle(key, seconds=0):
+    """Its request says when it is acknowledged."""
     note("ran", key)
+    time.sleep(seconds)
     return key
+
+
+async def asettle(key, seconds=0):
+    note("ran", key)
+    await asyncio.sleep(seconds)
+    return key
+
+
+for request, bodies in ((Gated, (gated, agated)), (Settling, (settle, asettle)), (Broken, (settle, asettle))):
+    for kind, body in zip(("", "async-"), bodies, strict=True):
+        name = f"own.{request.__name__.lower()}.{kind}"
+        app.task(name=f"{name}early", Request=request)(body)
+        app.task(name=f"{name}late", Request=request, acks_late=True)(body)

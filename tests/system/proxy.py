@@ -2,7 +2,8 @@
 
 *Cut*: every connection ends at both sides. *Close*: so does each that is made later. *Hush*: what is open stays open
 and carries nothing any more, for good; connections made later work. The server and its clients see the same: only a
-missing answer tells them. *Slow*: what clients send arrives at a rate.
+missing answer tells them. *Slow*: what clients send arrives at a rate. *Hold*: over each connection, what the
+server says waits from a certain word on.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class Proxy:
         self._silent = set()
         self._rate = None
         self._closed = False
+        self._word = None
+        #: Over so many connections the word was said, and is not carried on.
+        self.holds = 0
         self._carriers = set()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -64,10 +68,21 @@ class Proxy:
         """Carry so many bytes a second to the server, over each connection; None: as many as come."""
         self._rate = rate
 
+    def hold(self, word):
+        """Carry nothing more of what the server says over the connections over which it says this, until `let_go`."""
+        self._on_loop(self._let_go.clear)
+        self._word = word
+
+    def let_go(self):
+        """Carry on what was held."""
+        self._word = None
+        self._on_loop(self._let_go.set)
+
     # -- on the loop
 
     async def _run(self):
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        self._let_go = asyncio.Event()
         server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -99,6 +114,9 @@ class Proxy:
     async def _pass_on(self, reader, writer, ends):
         """Carry in one direction until somebody hangs up."""
         while data := await reader.read(_CHUNK):
+            if self._word and writer is ends[0] and self._word in data:
+                self.holds += 1
+                await self._let_go.wait()
             if ends not in self._silent:
                 self.sent += writer is ends[1]
                 self.received += writer is ends[0]

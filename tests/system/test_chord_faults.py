@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 from fire import bookkeeping, burn
@@ -16,6 +17,8 @@ from celery.exceptions import ChordError, WorkerLostError
 #: 6 s; held, for sending to a broker that is not the store, after 21 s. The rest is for a busy machine.
 TAKEOVER = 60
 KILLS = 4
+#: Seconds from the beginning of a short task to its settlement, at most, on a busy machine.
+UNSETTLED = 0.5
 #: Seconds under fire for each store.
 FIRE = float(os.environ.get("FIRE", "8"))
 
@@ -77,7 +80,7 @@ def test_every_chord_ends_though_children_are_killed(stage, task):
 @pytest.mark.parametrize("stage", ["sqlite", pytest.param("redis", marks=pytest.mark.needs("redis"))], indirect=True)
 def test_with_early_acknowledgement_each_chord_ends_or_fails(stage, task):
     """What a killed worker had begun is lost then, and told so: the chord that counts it fails, once."""
-    chords = {}
+    chords, kills = {}, []
     stage.worker("-c", "2")
     for number in range(KILLS):
         for _ in range(8):
@@ -87,15 +90,18 @@ def test_with_early_acknowledgement_each_chord_ends_or_fails(stage, task):
             chords[key] = chord([task("nap", f"{key}-{n}", 0.005) for n in range(10)], body).apply_async()
         wait_until(lambda most=60 * (number + 1): sum(stage.ledger.counts("end").values()) >= most, "a good start")
         stage.workers[-1].kill()
+        kills.append(time.time())
         stage.start("-c", "2")
     ended = {key: result.get(timeout=TAKEOVER, propagate=False) for key, result in chords.items()}
     failed = {key for key, value in ended.items() if isinstance(value, Exception)}
     assert all(isinstance(ended[key], (ChordError, WorkerLostError)) for key in failed)
     assert len(failed) <= 2 * KILLS
     ran = stage.ledger.counts("ran")
-    # A body whose worker is killed within a tick of its begin runs again, as every task does.
     assert all(ran[key] in (1, 2) for key in chords if key not in failed)
-    assert len([key for key in chords if ran[key] > 1]) <= KILLS
+    # A body that began and ended between two looks is acknowledged when it is settled: killed before, it runs again. So
+    # what ran again had just run when its worker was killed. How many those are is the machine's affair.
+    again = [key for key in chords if ran[key] > 1]
+    assert all(any(0 <= kill - stage.ledger.entries("ran", key)[0].time < UNSETTLED for kill in kills) for key in again)
     wait_until(lambda: all(stage.ledger.counts("failed")[chords[key].id] for key in failed), lambda: failed)
     told = stage.ledger.counts("failed")
     assert sum(told[chords[key].id] for key in failed) <= len(failed) + KILLS  # as above
@@ -117,8 +123,10 @@ def test_under_fire_a_chord_ends_by_its_body_or_its_error_callback(stage, reques
     The end of a chord is sent once where it is settled in one step. On RabbitMQ, here with results in Redis, it may be
     sent again when a worker dies between sending and closing.
     """
+    # Emptied: what is left at the end is looked for, and other tests leave chords that nobody finished.
+    store = request.getfixturevalue("redis_url") if stage.name != "sqlite" else ""
     if stage.name == "rabbitmq":
-        stage = Stage("rabbitmq", stage.broker, request.getfixturevalue("redis_database"), stage.folder)
+        stage = Stage("rabbitmq", stage.broker, store, stage.folder)
     try:
         _burn_and_judge(stage)
     finally:

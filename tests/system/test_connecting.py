@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import socket
 import sys
 import time
 from pathlib import Path
@@ -57,7 +58,7 @@ def said():
 def connector(*urls, **settings):
     with Celery(set_as_current=False) as app:
         app.conf.update(broker_url=list(urls), **settings)
-        yield Connector(app, "w1@host", lambda _: contextlib.nullcontext())
+        yield Connector(app, "w1@host", lambda _: contextlib.nullcontext(), tuple)
 
 
 @contextlib.asynccontextmanager
@@ -120,6 +121,27 @@ def test_the_next_of_several_is_found_during_the_pause_too(behind_proxy, said):
         assert (connected.url, road.url) == (urls[1], urls[1])
     assert len(said.pauses()) == 1
     assert sum("Cannot connect" in text for text in said.texts) == 2
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "redis"])
+def test_hosts_that_say_nothing_keep_nobody_from_the_next_for_long(request, said, scheme):
+    url = request.getfixturevalue("redis_url" if scheme == "redis" else "rabbitmq_url")
+
+    async def scenario(road):
+        began = time.monotonic()
+        connected = await road.connect(retry=True)
+        await connected.receiver.close()
+        return time.monotonic() - began
+
+    with contextlib.ExitStack() as open_for_now:
+        # The system takes the connection, and nobody reads from it.
+        silent = [open_for_now.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        urls = [f"{scheme}://127.0.0.1:{each.getsockname()[1]}/0" for each in silent]
+        with connector(*urls, url) as road:
+            # Three times `broker_connection_timeout` are 12 seconds.
+            assert asyncio.run(scenario(road)) < 10
+            assert road.url == url
+    assert sum("no answer within 2.0 s" in text for text in said.texts) == 3
 
 
 @pytest.mark.parametrize("scheme", ["amqp", "redis"])

@@ -54,6 +54,8 @@ def unspeakable(state):
     return object()
 """
 SERVE = """
+import logging
+logging.basicConfig(level=logging.WARNING)  # as the command would
 worker = WorkController(app, sys.argv[4], pool="prefork", concurrency=1)
 worker.start()
 sys.exit(worker.exitcode)

@@ -112,7 +112,8 @@ def test_whoever_comes_back_to_a_server_finds_what_it_has_confirmed(private_redi
     worker, census, running = stage.worker("-c", "3"), Census(stage), stage.key()
     tracked = stage.send("block_tracked", running)
     wait_until(lambda: tracked.state == "STARTED", lambda: tracked.state)
-    census.send("nap_late", 100, 0.02)
+    # Three seconds of work, so that some is left, however long sending takes.
+    census.send("nap_late", 60, 0.1)
     stage.ledger.wait("end", census.keys[10])
     first.kill()
     there = census.send("nap_late", 20, 0.02)

@@ -63,19 +63,28 @@ def test_children_are_killed(stage, census, task):
 
 def test_a_worker_is_killed(stage, census):
     stage.worker("-c", "2")
-    kills = size(3, 10)
-    for _ in range(kills):
+    kills = []
+    for _ in range(size(3, 10)):
         keys = census.send("nap_late", size(30, 42), 0.02)
         if FULL:
             wait_until(lambda keys=keys: set(keys) & set(stage.ledger.counts("start")), "a start", TAKEOVER)
+        kills.append(time.time())
         stage.workers[-1].kill()
-        killed = time.time()
         stage.start("-c", "2")
     census.wait_none_lost(TAKEOVER)
-    back = max(entry.time for entry in stage.ledger.entries("end")) - killed
-    measured(stage, "worker killed", sent=len(census.keys), back=round(back, 1), ended_twice=len(census.twice()))
+    back = max(entry.time for entry in stage.ledger.entries("end")) - kills[-1]
+    twice = census.twice()
+    ends = [stage.ledger.entries("end", key)[0].time for key in twice]
+    unsettled = max((min(kill - end for kill in kills if kill > end - 0.1) for end in ends), default=0.0)
+    measured(
+        stage, "worker killed", sent=len(census.keys), back=round(back, 1), ended_twice=len(twice),
+        ended_before_kill=round(unsettled, 4),
+    )  # fmt: skip
     # Again run only those that had begun: two a kill.
-    assert len(census.twice()) <= 2 * kills
+    assert len(twice) <= 2 * len(kills)
+    # And of those that had ended, what had done so just then; milliseconds, on a machine that has time. What RabbitMQ
+    # repeats besides is what was being sent again with its count.
+    assert unsettled < 0.5 or stage.name == "rabbitmq"
 
 
 def test_all_that_a_killed_worker_held_has_run_elsewhere_within_fifteen_seconds(stage, census):
@@ -142,10 +151,13 @@ def test_a_worker_that_was_stopped_past_its_lease_does_not_settle(stage):
     result = stage.send("block_late", key)
     stage.ledger.wait("start", key)
     first.tell(signal.SIGSTOP)
+    stopped = time.monotonic()
     stage.worker("-c", "1")
     stage.ledger.wait("start", key, times=2, seconds=TAKEOVER + 10)
     stage.open_gate(key)
     assert result.get(timeout=20) == key
+    # What it had asked its server is overdue by then, though answered.
+    wait_until(lambda: time.monotonic() > stopped + 11, "the twelfth second")
     first.tell(signal.SIGCONT)
     first.wait_said("taken over by another worker")
     other = stage.key()
@@ -175,7 +187,7 @@ def test_code_of_users_that_blocks_the_main_process_costs_no_lease(stage):
     stage.send("record_late", key, headers={"gate": gate})
     stage.ledger.wait("received", gate)
     stage.worker("-c", "1")
-    time.sleep(18)  # longer than a lease
+    time.sleep(13)  # longer than a lease, and the second in which it is found to be over
     assert len(stage.ledger.entries("start", running)) == 1
     assert not stage.ledger.entries("ran", key)
     stage.open_gate(gate)

@@ -1,5 +1,7 @@
 """A task that is sent and waited for alone: what it costs, in commands of its broker, and that it is not lost."""
 
+import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -8,18 +10,23 @@ import time
 import pytest
 import redis
 from harness import Census, Stage, measured, size
+from proxy import Proxy
 
+from celery.brokers.base import Publish
+from celery.brokers.redis import Receiver, Sender
+from celery.brokers.topology import Queue
 from celery.exceptions import WorkerLostError
+from celery.wire.envelope import Envelope
 
 #: Commands that a server gets for a task that is sent and waited for alone, those of scripts included.
 ALONE = {
-    # The wait; its record, and the settlement.
-    "brpoplpush": 1, "evalsha": 2,
+    # The wait; the settlement, and before it a record, where the machine is too busy for a task in two milliseconds.
+    "brpoplpush": 1, "evalsha": 2, "hset": 1, "zadd": 1, "zrem": 1, "set": 1, "publish": 1,
     # Nobody is told of it, so nobody looks.
     "client|caching": 0, "exists": 0,
     # Of who waits.
     "subscribe": 1, "mget": 1, "unsubscribe": 1,
-    "lpush": 1, "lrange": 1, "ltrim": 1, "rpush": 1,
+    "lpush": 1, "lrange": 0, "ltrim": 1, "rpush": 1,
 }  # fmt: skip
 
 
@@ -47,6 +54,7 @@ def test_a_lone_task_on_redis_is_one_wait_and_one_settlement(private_redis, tmp_
     spare = 3 * seconds + rounds / 20
     counted = {name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ALONE}
     assert all(counted[name] <= rounds * calls + spare for name, calls in ALONE.items()), counted
+    assert counted["hset"] < rounds, "none was settled in place of its record"
 
 
 @pytest.mark.needs("redis")
@@ -82,3 +90,40 @@ def test_workers_are_killed_while_tasks_come_one_by_one(stage, task):
     assert lost <= set(failed)
     assert len(failed) <= (kills if task == "nap" else 0)
     assert len(twice) <= kills
+
+
+@pytest.mark.needs("redis")
+def test_what_was_waited_for_is_received_before_what_was_claimed_beside_it(private_redis):
+    """The server gives the first message to who waits, and the others to the claim that news of another list bring."""
+    server = private_redis()
+
+    def message(name, **properties):
+        return Publish(Envelope({"task": "t", "id": f"held-{name}"}, b"x", properties=properties), "", "q")
+
+    async def until(condition):
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - only the server and the proxy know
+                await asyncio.sleep(0.005)
+
+    async def run(proxy, sender, client):
+        receiver = Receiver(f"redis://127.0.0.1:{proxy.port}/0", {}, node="w@h")
+        await receiver.open()
+        await receiver.consume(Queue("q"))
+        given_up = asyncio.create_task(receiver.receive(4))
+        await until(lambda: client.info("clients")["blocked_clients"] == 1)
+        proxy.hold(b"held-")
+        sender.publish([message("first"), message("second"), message("other", priority=3)])
+        await until(lambda: proxy.holds == 2)
+        given_up.cancel()
+        proxy.let_go()
+        await receiver.cancel("q")  # ends when the wait does, so both answers are here
+        found = [delivery.envelope.headers["id"] for delivery in await receiver.receive(4)]
+        await receiver.close()
+        return found
+
+    with (
+        Proxy(server.port) as proxy,
+        contextlib.closing(Sender(server.url, {})) as sender,
+        redis.Redis.from_url(server.url) as client,
+    ):
+        assert asyncio.run(run(proxy, sender, client)) == ["held-first", "held-second", "held-other"]

@@ -1,11 +1,15 @@
 """The network between RabbitMQ and everybody fails: connections are cut, or carry nothing any more (see `proxy`)."""
 
 import contextlib
+import random
+import signal
+import threading
 import time
 from concurrent import futures
 
 import pytest
 from harness import Census, Stage, measured, size, wait_until
+from kombu import Connection
 from proxy import Proxy
 
 from celery import Celery, exceptions
@@ -98,8 +102,14 @@ def test_connections_that_fall_silent_are_noticed_by_heartbeats(proxy, stage):
     assert len(stage.ledger.entries("start", running)) == 1
 
 
+def consumers(url, queue):
+    """How many the server counts: one that fell silent is there until it has noticed, and put back what it had."""
+    with Connection(url) as connection:
+        return connection.default_channel.queue_declare(queue, passive=True).consumer_count
+
+
 @pytest.mark.parametrize("task", ["record", "record_late"])
-def test_what_was_acknowledged_into_the_silence_does_not_run_again(proxy, stage, task):
+def test_what_was_acknowledged_into_the_silence_does_not_run_again(proxy, stage, rabbitmq_url, task):
     worker, gate, key, other = stage.worker("-c", "1", "--prefetch-multiplier", "2"), *(stage.key() for _ in range(3))
     stage.send("block", gate)
     stage.ledger.wait("start", gate)
@@ -109,11 +119,71 @@ def test_what_was_acknowledged_into_the_silence_does_not_run_again(proxy, stage,
     assert proxy.hush()
     stage.open_gate(gate)
     stage.ledger.wait("ran", key)
-    stage.send(task, other)
+    wait_until(lambda: worker.said().count("Connected to") == 2, worker.said)
+    wait_until(lambda: consumers(rabbitmq_url, stage.queue) == 1, "the end of the silent one")
+    # Behind what came back. Not over our own connection, which waits for its confirmation in silence.
+    with Celery(broker=rabbitmq_url, set_as_current=False) as app:
+        app.send_task(f"project.{task}", (other,), queue=stage.queue)
     stage.ledger.wait("ran", other)
     assert worker.stop() == 0
     assert stage.waiting() == 0
     assert set(stage.ledger.counts("ran").values()) == {1}
+
+
+def test_a_stopping_worker_whose_connection_was_cut_takes_no_more(proxy, stage, rabbitmq_url):
+    stopping, running, keys = stage.worker("-c", "1"), stage.key(), [stage.key() for _ in range(10)]
+    stage.send("block", running)
+    stage.ledger.wait("start", running)
+    stopping.tell(signal.SIGTERM)
+    stopping.wait_said("Warm shutdown")
+    assert proxy.cut()
+    wait_until(lambda: stopping.said().count("Connected to") == 2, stopping.said)
+    stage.broker = rabbitmq_url
+    stage.worker("-c", "2")  # one more than what runs, should its acknowledgement have been cut
+    stage.send_all("record", [(key,) for key in keys])
+    for key in keys:
+        stage.ledger.wait("ran", key)
+    stage.open_gate(running)
+    assert stopping.wait_end() == 0
+
+
+@pytest.fixture
+def telling(proxy, stage, rabbitmq_url):
+    """A worker behind the proxy that sends results over rpc, to an application that is not behind it."""
+    with Celery(broker=rabbitmq_url, backend="rpc://", set_as_current=False) as app:
+        app.conf.update(stage.settings)
+        stage.backend = "rpc://"
+        worker = stage.worker("-c", "1")
+        # The first result of a connection is confirmed.
+        assert app.send_task("project.add", (1, 1)).get(timeout=30) == 2
+        yield app
+        assert worker.stop() == 0
+        app.backend.close()
+    assert stage.waiting() == 0
+
+
+def test_a_result_that_was_sent_into_the_silence_is_sent_again(proxy, stage, telling):
+    key = stage.key()
+    result = telling.send_task("project.block_late", (key,))
+    stage.ledger.wait("start", key)
+    assert proxy.hush()
+    stage.open_gate(key)
+    assert result.get(timeout=30) == key
+    assert len(stage.ledger.entries("start", key)) == 1
+
+
+@pytest.mark.parametrize("task", ["record", "record_late"])
+def test_each_of_many_round_trips_ends_while_connections_are_cut(proxy, stage, telling, task):
+    for number in range(cuts := size(6, 30)):
+        keys = [stage.key() for _ in range(40)]
+        cutting = threading.Timer(random.Random(number).uniform(0, 0.1), proxy.cut)
+        cutting.start()
+        for key in keys:
+            telling.send_task(f"project.{task}", (key,)).get(timeout=30)
+        cutting.join()
+    counts = stage.ledger.counts("ran").values()
+    measured(stage, f"round trips, connections cut, {task}", cuts=cuts, sent=len(counts), ran=sum(counts))
+    assert sum(counts) - len(counts) <= cuts
 
 
 def test_what_comes_back_after_a_long_outage_is_not_sent_again_with_a_count(proxy, stage, rabbitmq_url):

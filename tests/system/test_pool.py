@@ -132,6 +132,8 @@ class TestLimits:
     def test_a_call_may_set_the_limit(self, shared):
         with pytest.raises(TimeLimitExceeded):
             value_of(shared.send("nap", shared.key(), 30, time_limit=0.3))
+        with pytest.raises(TimeLimitExceeded, match=r"TimeLimitExceeded\(1,\)"):
+            value_of(shared.send("nap", shared.key(), 30, time_limit=1))
 
     def test_a_task_that_took_too_long_may_go_back_to_the_queue(self, shared):
         key = shared.key()

@@ -236,3 +236,43 @@ def test_a_worker_outlives_a_server_without_memory(server, make_stage, exhausted
     stage.ledger.wait("ran", last)
     assert worker.stop() == 0
     assert set(stage.ledger.counts("ran").values()) == {1}
+
+
+# -- the largest message -----------------------------------------------------------------------------------------------
+
+
+def test_a_result_that_the_server_finds_too_large_is_a_failure_that_says_so_and_harms_no_other(
+    private_rabbitmq, tmp_path
+):
+    server = private_rabbitmq(max_message_size="20000")
+    with contextlib.closing(Stage("rabbitmq", server.url, "rpc://", tmp_path)) as stage:
+        worker, key = stage.worker("-c", "1"), stage.key()
+        results = [stage.send("echo", "fits"), stage.send("produce", key, 50_000), stage.send("echo", "x" * 10_000)]
+        with pytest.raises(exceptions.BackendStoreError, match=r"50\d\d\d bytes.*20000.*max_message_size"):
+            results[1].get(timeout=20)
+        assert [results[0].get(timeout=10), results[2].get(timeout=10)] == ["fits", "x" * 10_000]
+        # What is known now is not tried again.
+        with pytest.raises(exceptions.BackendStoreError, match="max_message_size"):
+            stage.send("produce", key, 50_000).get(timeout=20)
+        # Neither is what follows: it fits in two parts, and not in one.
+        last = stage.app.signature("project.record", ("y" * 9_000,))
+        result = stage.app.signature("project.produce", (key, 12_000)).apply_async(link=last)
+        with pytest.raises(exceptions.EncodeError, match="max_message_size"):
+            result.get(timeout=20)
+        assert worker.stop() == 0
+        assert stage.ledger.counts("ran") == {key: 3}
+        assert "Connection to broker lost" not in worker.said()
+
+
+def test_a_reply_to_a_command_that_the_server_finds_too_large_is_lost_and_said_and_the_worker_goes_on(
+    private_rabbitmq, tmp_path
+):
+    server = private_rabbitmq(max_message_size="4000")
+    with contextlib.closing(Stage("rabbitmq", server.url, "rpc://", tmp_path)) as stage:
+        worker = stage.worker("-c", "1")
+        assert not stage.app.control.broadcast("conf", arguments={"with_defaults": True}, reply=True, timeout=2)
+        wait_until(lambda: "'conf' is lost" in worker.said(), worker.said)
+        assert len(stage.app.control.ping(timeout=20, limit=1)) == 1
+        assert stage.send("echo", "fits").get(timeout=20) == "fits"
+        assert worker.stop() == 0
+        assert "Connection to broker lost" not in worker.said()

@@ -1,10 +1,14 @@
 """How workers end, and what becomes of their tasks (CLI-050..054, ROUTE-060, ROUTE-061)."""
 
+import contextlib
 import signal
 import time
 
 import pytest
-from harness import SOON, measured, size, wait_until
+from harness import SOON, Stage, measured, size, wait_until
+from proxy import Proxy
+
+from celery.exceptions import WorkerLostError
 
 
 def value_of(result):
@@ -32,6 +36,35 @@ class TestWarm:
         for key in waiting:
             stage.ledger.wait("ran", key)
         assert second.stop() == 0
+
+    def test_what_was_asked_for_before_and_comes_afterwards_goes_back_too(self, redis_url, tmp_path):
+        """An answer under way while nobody receives, as what came before it is still being taken."""
+        server, _, database = redis_url.rpartition("/")
+        with Proxy(int(server.rpartition(":")[2])) as proxy:
+            url = f"redis://127.0.0.1:{proxy.port}/{database}"
+            stage = Stage("redis", url, url, tmp_path)
+            with contextlib.closing(stage):
+                worker = stage.worker("-c", "1", "--prefetch-multiplier", "4", "--include", "held_receivers")
+                running, behind, first, asked, gate = (stage.key() for _ in range(5))
+                stage.send("block", running)
+                stage.ledger.wait("start", running)
+                stage.send("record", behind)
+                wait_until(lambda: worker.said().count(" received") == 2, worker.said)
+                # Another priority is another list: it is claimed beside the wait for those of the usual one.
+                proxy.hold(asked.encode())
+                stage.send("record", asked, priority=3)
+                wait_until(lambda: proxy.holds, "the answer to a claim")
+                stage.send("record", first, headers={"gate": gate})
+                stage.ledger.wait("received", gate)
+                worker.tell(signal.SIGTERM)
+                worker.wait_said("Warm shutdown")
+                proxy.let_go()
+                wait_until(lambda: stage.waiting() == 1, "what waited in the worker, which takes no more now")
+                stage.open_gate(gate)
+                wait_until(lambda: stage.waiting() == 3, stage.waiting)
+                stage.open_gate(running)
+                assert worker.wait_end() == 0
+                assert not stage.ledger.entries("ran")
 
     def test_what_waits_for_its_time_waits_on_in_the_queue(self, stage):
         worker, key = stage.worker("-c", "1"), stage.key()
@@ -112,6 +145,106 @@ class TestCold:
         worker.tell(signal.SIGTERM)
         worker.wait_said("Warm shutdown")
         assert worker.stop(signal.SIGQUIT) == 1
+
+
+class TestAway:
+    """The result store is away, or the broker, and stays so (`celery.worker.leaving`)."""
+
+    @pytest.fixture
+    def stage_with(self, make_stage, private_redis, tmp_path):
+        """A function: a stage on this broker, and the store for its results."""
+        with contextlib.ExitStack() as stages:
+
+            def make(broker):
+                store = private_redis()
+                stage = Stage(broker, make_stage(broker).broker, store.url, tmp_path)
+                return stages.enter_context(contextlib.closing(stage)), store
+
+            yield make
+
+    @pytest.mark.parametrize(
+        "broker",
+        [
+            pytest.param("redis", marks=pytest.mark.needs("redis")),
+            pytest.param("rabbitmq", marks=pytest.mark.needs("rabbitmq")),
+        ],
+    )
+    def test_a_store_that_stays_away_keeps_a_worker_for_ten_seconds_and_what_is_not_acknowledged_runs_again(
+        self, stage_with, broker
+    ):
+        stage, store = stage_with(broker)
+        worker, early, late = stage.worker("-c", "2"), stage.key(), stage.key()
+        results = [stage.send("block", early), stage.send("block_late", late)]
+        for key in (early, late):
+            stage.ledger.wait("start", key)
+        inspect = stage.app.control.inspect([worker.node])
+        wait_until(lambda: any(task["acknowledged"] for task in inspect.active()[worker.node]), inspect.active)
+        store.kill()
+        for key in (early, late):
+            stage.open_gate(key)
+            stage.ledger.wait("end", key)
+        worker.wait_said("The result backend cannot be reached")
+        began = time.monotonic()
+        worker.tell(signal.SIGTERM)
+        worker.wait_said("outcomes wait to be settled")
+        assert worker.wait_end(2 * SOON) == 1
+        assert 9 < time.monotonic() - began < 2 * SOON
+        said = worker.said()
+        assert f"run again: project.block_late[{results[1].id}]" in said
+        assert f"results are lost: project.block[{results[0].id}]" in said
+        store.start()
+        stage.worker("-c", "2")
+        assert results[1].get(timeout=SOON) == late
+        assert len(stage.ledger.entries("start", late)) == 2
+        assert len(stage.ledger.entries("start", early)) == 1
+        if broker == "redis":  # whose next worker finds that it had begun
+            with pytest.raises(WorkerLostError):
+                results[0].get(timeout=SOON)
+
+    @pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGQUIT])
+    def test_a_second_signal_waits_for_no_store(self, stage_with, again):
+        stage, store = stage_with("sqlite")
+        worker, key = stage.worker("-c", "1"), stage.key()
+        store.kill()
+        result = stage.send("record_late", key)
+        worker.wait_said("The result backend cannot be reached")
+        worker.tell(signal.SIGTERM)
+        worker.wait_said("outcomes wait to be settled")
+        began = time.monotonic()
+        assert worker.stop(again) == 1
+        assert time.monotonic() - began < 5
+        assert f"run again: project.record_late[{result.id}]" in worker.said()
+        assert stage.waiting() == 1
+
+    def test_a_second_signal_ends_nothing_that_runs(self, stage):
+        worker, key = stage.worker("-c", "1"), stage.key()
+        result = stage.send("block", key)
+        stage.ledger.wait("start", key)
+        for times in (1, 2):
+            worker.tell(signal.SIGTERM)
+            wait_until(lambda times=times: worker.said().count("Warm shutdown") == times, worker.said)
+        stage.open_gate(key)
+        assert worker.wait_end() == 0
+        assert result.state == "SUCCESS"
+
+    def test_children_that_store_themselves_do_not_keep_it_either(self, tmp_path, monkeypatch):
+        shelf, away = tmp_path / "shelf", tmp_path / "away"
+        shelf.mkdir()
+        monkeypatch.setenv("SHELF", str(shelf))
+        stage = Stage("sqlite", f"sqlite:///{tmp_path / 'broker.sqlite'}", "shelf:Shelf", tmp_path)
+        with contextlib.closing(stage):
+            worker, key = stage.worker("-c", "1"), stage.key()
+            shelf.rename(away)
+            result = stage.send("record_late", key)
+            worker.wait_said("its result cannot be settled")
+            began = time.monotonic()
+            assert worker.stop() == 1
+            assert 9 < time.monotonic() - began
+            assert "its result is not waited for any longer" in worker.said()
+            away.rename(shelf)
+            stage.worker("-c", "1")
+            assert result.get(timeout=SOON, interval=0.02) is None
+            assert len(stage.ledger.entries("ran", key)) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])

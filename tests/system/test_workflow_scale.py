@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import time
+import tracemalloc
 import uuid
 
 import pytest
@@ -53,6 +54,22 @@ def test_a_group_from_a_generator_is_sent_as_it_is_drawn_in_little_memory(stage)
     assert first < began + 1
     assert first < ended
     wait_until(lambda: len(stage.ledger.entries("ran")) == SIZE + 100, "all of them", 60)
+
+
+@pytest.mark.timeout(90)
+def test_groups_after_groups_are_sent_in_less_memory_than_their_messages_take(stage):
+    """Fifty messages of 540 KB (on Redis 720), which have all but their arguments in common."""
+    echo = signature("project.echo", (1,), app=stage.app, immutable=True)
+    groups = [group([echo] * 50)] * 50
+    workflow = chain(*groups, echo)
+    chain(*groups[:2]).apply_async()  # what is imported for it
+    tracemalloc.start()
+    try:
+        workflow.apply_async()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 17_000_000
 
 
 @pytest.mark.timeout(120)
