@@ -18,6 +18,7 @@ import asyncio
 import importlib
 import json
 import os
+import random
 import resource
 import statistics
 import sys
@@ -37,7 +38,9 @@ FLOW_SECONDS = 400.0
 FILLING, AT_ONCE = 20_000, 50
 #: What `add` makes of its arguments here.
 SUM = 5
-ARGUMENTS: dict[str, tuple[object, ...]] = {"noop": (), "add": (2, 3), "swallow": ("x" * 100_000,), "nap": ()}
+#: 100 KB that do not get smaller: PostgreSQL packs large values, and would have kept a row of one letter in 1 KB.
+LARGE = f"{random.Random(0).getrandbits(400_000):0100000x}"
+ARGUMENTS: dict[str, tuple[object, ...]] = {"noop": (), "add": (2, 3), "swallow": (LARGE,), "nap": ()}
 
 Answer = dict[str, Any]
 

@@ -143,7 +143,7 @@ AGAINST_CELERY = [
         "large-redis",
         "tasks with an argument of 100 KB, Redis",
         measures.drain,
-        pair(("redis", 3_000), ("redis", 250), "swallow"),
+        pair(("redis", 6_000), ("redis", 1_000), "swallow"),
     ),
     Workload(
         "idle-2",
@@ -295,8 +295,8 @@ AGAINST_EVERYONE = [
         everyone(
             "swallow",
             {
-                "celeriac": 3_000,
-                "celery": 400,
+                "celeriac": 6_000,
+                "celery": 1_000,
                 "dramatiq": 1_500,
                 "huey": 2_000,
                 "rq": 1_000,
@@ -304,7 +304,8 @@ AGAINST_EVERYONE = [
                 "arq": 1_500,
                 "saq": 1_500,
                 "procrastinate": 500,
-                "pgqueuer": 2_000,
+                # Two batches of 500 are claimed before the clock starts: of 2,000 tasks that was half.
+                "pgqueuer": 10_000,
             },
         ),
         "peers",
