@@ -128,7 +128,9 @@ class Fleet:
 
     def ledger(self):
         """All that tasks did: event, key, node."""
-        return [line.split() for line in (self.folder / "ledger").read_text().splitlines()]
+        # A reader may see the beginning of a line that is just being written.
+        written, _, _ = (self.folder / "ledger").read_text().rpartition("\n")
+        return [line.split() for line in written.splitlines()]
 
     def noted(self, event, key, node=None):
         """Nodes that put this on record."""

@@ -66,7 +66,9 @@ class Ledger:
 
     def entries(self, event=None, key=None):
         """Those of an event, of a key."""
-        rows = (line.split() for line in self.path.read_text().splitlines())
+        # A reader may see the beginning of a line that is just being written.
+        written, _, _ = self.path.read_text().rpartition("\n")
+        rows = (line.split() for line in written.splitlines())
         found = (Entry(event, key, int(pid), float(at)) for event, key, pid, at in rows)
         return [each for each in found if event in (None, each.event) and key in (None, each.key)]
 
