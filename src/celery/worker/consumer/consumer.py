@@ -307,7 +307,9 @@ class Consumer:
         if not self.receiver.capabilities.started_records:
             return 0.0
         late = decision.task is not None and decision.task.acks_late
-        return moment_apart(delivery, self.requests.values(), self.worker.concurrency) if late else 0.0
+        if not late:
+            return 0.0
+        return moment_apart(delivery, self.requests.values(), self.worker.concurrency, self.strategy.delivery_limit)
 
     def _reserve(self, delivery: Delivery, decision: Decision, aftermath: Any = None) -> tuple[Job, Any]:
         assert decision.task is not None
