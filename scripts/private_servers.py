@@ -192,13 +192,19 @@ class PrivateRabbitMQ(PrivateServer):
             RuntimeError: it refused.
         """
         program = shutil.which("rabbitmqctl", path="/usr/lib/rabbitmq/bin:/usr/sbin") or "rabbitmqctl"
-        ended = subprocess.run(
-            [program, "-q", "-n", self.node, *arguments],
-            env={**os.environ, **self.environment()},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            ended = subprocess.run(
+                [program, "-q", "-n", self.node, *arguments],
+                env={**os.environ, **self.environment()},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            # A node serves clients a moment before it lets itself be administered.
+            if "requires the 'rabbit' app to be running" not in ended.stderr or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
         if ended.returncode:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)} failed: {(ended.stderr or ended.stdout).strip()}")
         return ended.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,8 @@ from celery.app.trace import Tracer
 
 @pytest.fixture
 def app():
-    with Celery("w", broker="memory://", backend="cache+memory://", task_serializer="json") as made:
+    # A broker of its own: in one that tests share, what others have sent may come due at any time.
+    with Celery("w", broker=f"memory://{uuid.uuid4()}", backend="cache+memory://", task_serializer="json") as made:
         yield made
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-import uuid
 
 import pytest
 from hypothesis import given
@@ -170,8 +169,6 @@ def test_workflows_may_be_inside_each_other_to_some_depth(tasks):
     ids=["a little", "chord", "chain", "header", "group", "body", "groups after groups", "composing"],
 )
 def test_what_is_too_deep_says_so_and_nothing_of_it_is_sent(tasks, send):
-    # A queue of its own: what other tests have sent may come due in the default one.
-    tasks.add.app.conf.task_default_queue = f"q-{uuid.uuid4()}"
     before = waiting(tasks)
     with pytest.raises(RecursionError, match=r"inside each other, \d+ levels of them; at most 230"):
         send(tasks)
