@@ -147,6 +147,21 @@ async def test_quorum_queues_limit_each_consumer_and_count_what_is_lost(rabbitmq
         await settle(receiver, [again, second])
 
 
+async def test_a_new_limit_leaves_ended_what_ends_meanwhile(rabbitmq_url, sender):
+    """Quorum queues are consumed anew for a limit, which is changed by a worker that may just be told to stop."""
+    first, second = (Queue(f"q-{uuid.uuid4()}", queue_arguments=QUORUM) for _ in range(2))
+    async with receiver_of(rabbitmq_url, first, second) as receiver:
+        async with asyncio.timeout(10):
+            await asyncio.gather(
+                receiver.prefetch(2), receiver.cancel(first.name), receiver.cancel(second.name), receiver.prefetch(3)
+            )
+        send(sender, first, "a")
+        send(sender, second, "b")
+        assert (sender.length(first.name), sender.length(second.name)) == (1, 1)
+        await receiver.consume(second)
+        assert ids(await take(receiver, 1)) == ["b"]
+
+
 async def test_quorum_queues_that_shall_not_be_detected_are_refused_by_name(rabbitmq_url, sender):
     """ROUTE-024: RabbitMQ has no prefetch count for them that is shared."""
     queue = Queue(f"q-{uuid.uuid4()}", queue_arguments=QUORUM)

@@ -103,6 +103,8 @@ class Receiver(base.Receiver):
         self._consumers: dict[str, Queue] = {}
         self._queues: dict[str, Queue] = {}
         self._next_consumer = 1
+        #: Held by who begins, ends or restarts consumers: a worker may be told to stop while its intake restarts them.
+        self._changing = asyncio.Lock()
         #: Names of quorum queues, which cannot share a prefetch count; unless they shall (ROUTE-024), which RabbitMQ
         #: refuses by name.
         self._quorum: set[str] = set()
@@ -141,17 +143,19 @@ class Receiver(base.Receiver):
         await self._declare(queue)
         if messages.uses_ladder(queue):
             await self._publisher.bind(queue)
-        if self._detects_quorum and messages.is_quorum(queue) and queue.name not in self._quorum:
-            self._quorum.add(queue.name)
-            await self._apply_limit(stream)
-        await self._start(stream, queue)
+        async with self._changing:
+            if self._detects_quorum and messages.is_quorum(queue) and queue.name not in self._quorum:
+                self._quorum.add(queue.name)
+                await self._apply_limit(stream)
+            await self._start(stream, queue)
 
     async def cancel(self, queue: str) -> None:
         """Take no more from the queue; what was received stays ours."""
         stream = self._living()
-        for tag in [tag for tag, consumed in self._consumers.items() if consumed.name == queue]:
-            await stream.calls(self._channel, [("basic.cancel", {"consumer_tag": tag})])
-            del self._consumers[tag]
+        async with self._changing:
+            for tag in [tag for tag, consumed in self._consumers.items() if consumed.name == queue]:
+                await stream.calls(self._channel, [("basic.cancel", {"consumer_tag": tag})])
+                del self._consumers[tag]
         # What the server has pushed and nobody has received yet is not ours to keep.
         for delivery in [delivery for delivery in self._arrived if delivery.queue == queue]:
             self._arrived.remove(delivery)
@@ -167,10 +171,11 @@ class Receiver(base.Receiver):
         """
         stream = self._living()
         count = min(max(count, 0), 0xFFFF)
-        if count == self._prefetch:
-            return
-        self._prefetch = count
-        await self._apply_limit(stream)
+        async with self._changing:
+            if count == self._prefetch:
+                return
+            self._prefetch = count
+            await self._apply_limit(stream)
 
     async def receive(self, limit: int) -> list[base.Delivery]:
         """Wait until there is a message; up to `limit` of what is there now."""
