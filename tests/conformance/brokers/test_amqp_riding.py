@@ -124,7 +124,7 @@ class Trips:
 
 
 @contextlib.asynccontextmanager
-async def trips(url, direct, **settings):
+async def trips(url, direct, heartbeat=0, **settings):
     """Through `url` with the receiver, and the direct way with all others."""
     with (
         Celery("proj", broker=url, backend="rpc://", set_as_current=False) as app,
@@ -132,7 +132,7 @@ async def trips(url, direct, **settings):
     ):
         app.conf.update(settings)
         queue, replies = Queue(f"q-{uuid.uuid4()}"), Queue(f"replies-{uuid.uuid4()}", durable=False, auto_delete=True)
-        receiver = Receiver(url, {}, node="w1@host")
+        receiver = Receiver(url, {"heartbeat": heartbeat}, node="w1@host")
         assert receiver.share(app.backend)
         with contextlib.closing(sender.inbox(replies)) as inbox:
             await receiver.open()
@@ -230,6 +230,24 @@ async def test_a_result_that_rode_into_an_alarm_arrives_and_is_acknowledged_when
         assert {await way.told(30), await way.told(30)} == {"second", "third"}
         assert await stuck == []
         await eventually(lambda: unacknowledged(server, way.queue.name) == 0)
+
+
+async def test_what_was_acknowledged_in_an_alarm_is_unsure_for_as_long_as_that_lasts(private_rabbitmq):
+    """The server does not read it, though it is heard, and a restart would have it delivered again."""
+    server = await asyncio.to_thread(private_rabbitmq)
+    async with trips(server.url, server.url, heartbeat=2) as way:
+        await way.trip("first")
+        second, begun = await way.take("second", "begun")
+        await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "absolute", "1MB")
+        assert await way.ended("second", second) == []
+        await eventually(lambda: "blocked" in server.ctl("list_connections", "state").split())
+        await way.receiver.settle([Settlement(begun, Verdict.START)])
+        await asyncio.sleep(7)  # else what was said 5 s before the last heartbeat counts as heard
+        assert unacknowledged(server, way.queue.name) == 2
+        assert [each.task_id for each in way.receiver.unsure()][-2:] == ["second", "begun"]
+        await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "0.4")
+        await eventually(lambda: unacknowledged(server, way.queue.name) == 0)
+        await eventually(lambda: not way.receiver.unsure())
 
 
 def unacknowledged(server, name):

@@ -207,8 +207,12 @@ class Receiver(base.Receiver):
         return refused
 
     def unsure(self) -> list[base.Over]:
-        """What was acknowledged shortly before the server was heard last, or later: it answers no acknowledgement."""
-        since = self._stream.heard - _LATELY[1] if self._stream is not None else 0.0
+        """What was acknowledged shortly before the server was heard last, or later: it answers no acknowledgement.
+
+        In an alarm it is heard, but reads nothing of a connection on which results rode.
+        """
+        stream = self._stream
+        since = min(stream.heard, stream.blocked_since) - _LATELY[1] if stream is not None else 0.0
         return [over for moment, over in self._lately if moment >= since]
 
     def share(self, backend: object) -> bool:

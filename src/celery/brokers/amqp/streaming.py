@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,6 +51,8 @@ class Stream(asyncio.Protocol):
         self.address = address
         self.connection = address.connection(address.heartbeat)
         self.blocked = ""
+        #: When that began, on the monotonic clock; infinite while it is not.
+        self.blocked_since = math.inf
         self._on_event = on_event
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
@@ -199,8 +202,9 @@ class Stream(asyncio.Protocol):
                 return False
             case Blocked():
                 self.blocked = event.reason
+                self.blocked_since = min(self.blocked_since, self._loop.time())
             case Unblocked():
-                self.blocked = ""
+                self.blocked, self.blocked_since = "", math.inf
             case _:
                 if isinstance(event, ChannelClosed):
                     self._channel_closed(event)
