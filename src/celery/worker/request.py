@@ -299,7 +299,7 @@ class Settler:
         self.applied = 0
         #: Children have given up what they were to settle.
         self.left = False
-        #: That applies; who waits for it to part with what is away.
+        #: That applies; who waits for it to part with what is away. Else a cancellation is the end.
         self._task: asyncio.Task[None] | None = None
         self._parting: asyncio.Future[Remains] | None = None
         self._announcements: list[tuple[Sequence[ResultWrite], Callable[[], None]]] = []
@@ -350,9 +350,7 @@ class Settler:
         """
         self._tell(self._take_announcements())
         given_up = self.chords.give_up(_outlives_connection)
-        for settlement in self._queue:
-            if not _outlives_connection(settlement):
-                given_up.append(settlement)
+        given_up += [settlement for settlement in self._queue if not _outlives_connection(settlement)]
         self._queue = deque(filter(_outlives_connection, self._queue))
         self._bytes = sum(map(_weight, self._queue))
         return given_up
@@ -378,12 +376,13 @@ class Settler:
 
     def part(self) -> asyncio.Future[Remains]:
         """Wait no longer for what is away (`celery.worker.leaving`)."""
-        self._parting = asyncio.get_running_loop().create_future()
+        parting = asyncio.get_running_loop().create_future()
         if self._task is None:
-            self._parting.set_result(self._part())
+            parting.set_result(self._part())
         else:
+            self._parting = parting
             self._task.cancel()
-        return self._parting
+        return parting
 
     def _part(self) -> Remains:
         self._tell(self._take_announcements())
@@ -408,9 +407,10 @@ class Settler:
                 except asyncio.CancelledError:
                     if self._parting is None or self._task is None or self._task.uncancel():
                         raise
-                    if not self._parting.done():
-                        self._parting.set_result(self._part())
-                    self._parting = None
+                finally:
+                    parting, self._parting = self._parting, None
+                    if parting is not None and not parting.done():
+                        parting.set_result(self._part())
         finally:
             self._task = None
 
