@@ -214,6 +214,12 @@ class ResultHub:
             watcher = self._watcher
         if gone and watcher is not None:
             watcher.discard(gone)
+            # Coroutines of other loops may have come for them meanwhile, and must not be forgotten with us.
+            with self._lock:
+                wanted = [task_id for task_id in gone if task_id in self._waiting and watcher is self._watcher]
+            if wanted:
+                watcher.add(wanted)
+                watcher.wake()
 
     def _drain(self, watcher: Watcher) -> None:
         idle_since = time.monotonic()
