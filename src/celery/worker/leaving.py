@@ -96,10 +96,10 @@ class Leaving:
         self._parted = False
 
     async def settled(self, consuming: asyncio.Future[None]) -> bool:
-        """Return when all is settled, when the consumer has ended, or after rule 2. Whether something was left."""
+        """Return when all is settled, or after rule 2: at once if the consumer has ended. Gives whether that was so."""
         if await self._wait(consuming):
             return self._settler.left
-        away = self._away()
+        away = f"the broker: {consuming.exception()}" if consuming.done() else self._away()
         remains = Remains([], [], [])
         with contextlib.suppress(TimeoutError):  # the connection may have ended just now
             remains = await asyncio.wait_for(self._settler.part(), _HURRY)
@@ -122,7 +122,7 @@ class Leaving:
         return self._settler.away or "a broker or a result store that does not answer"
 
     async def _wait(self, consuming: asyncio.Future[None]) -> bool:
-        """Whether there is nothing to wait for any more."""
+        """Whether all is settled."""
         settler = self._settler
         drained = asyncio.ensure_future(settler.drained())
         began = since = time.monotonic()
@@ -136,10 +136,8 @@ class Leaving:
                 await asyncio.wait(
                     [drained, consuming], timeout=max(0.0, min(0.1, left)), return_when=asyncio.FIRST_COMPLETED
                 )
-                if drained.done() or consuming.done():
-                    return True
-                if left <= 0:
-                    return False
+                if drained.done() or consuming.done() or left <= 0:
+                    return drained.done()
                 if not told and (settler.away or now - began > _SILENT):
                     told = True
                     logger.warning(

@@ -1,4 +1,4 @@
-"""How a settler is ended, and parts with what is away."""
+"""How a settler is ended, and parts with what is away; and what a worker says that leaves something."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from celery import Celery
+from celery import Celery, exceptions
 from celery.brokers.base import Capabilities, Delivery, Verdict
 from celery.wire.envelope import Envelope
+from celery.worker.leaving import Leaving
 from celery.worker.request import Settler
 
 
@@ -78,3 +79,13 @@ def test_who_is_ended_while_it_parts_has_parted_and_can_be_ended_again(settler):
         assert await ends(await begun(settler))
 
     asyncio.run(main())
+
+
+def test_what_is_not_settled_when_no_broker_is_looked_for_any_more_is_told_and_counts_as_left(settler, caplog):
+    async def main():
+        consuming = asyncio.get_running_loop().create_future()
+        consuming.set_exception(exceptions.OperationalError("no way to it"))
+        assert await Leaving(settler, asyncio.Event()).settled(consuming)
+
+    asyncio.run(main())
+    assert "Not waiting any longer for the broker: no way to it" in caplog.text
