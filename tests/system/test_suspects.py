@@ -5,7 +5,7 @@ from harness import Census, wait_until
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("limit", [3, 4])
+@pytest.mark.parametrize("limit", [3, 5])
 @pytest.mark.parametrize("broker", ["sqlite", pytest.param("redis", marks=pytest.mark.needs("redis"))])
 def test_those_that_wait_beside_a_task_that_kills_its_worker_are_not_refused_with_it(make_stage, broker, limit):
     stage = make_stage(broker)

@@ -32,7 +32,7 @@ from celery.worker import request as requests
 from celery.worker.consumer.behind import Behind
 from celery.worker.consumer.connecting import Connector
 from celery.worker.consumer.orphans import Orphans
-from celery.worker.consumer.suspects import moment_apart
+from celery.worker.consumer.suspects import Suspects
 from celery.worker.ending import Ending
 from celery.worker.handover import Handover
 from celery.worker.request import Request, Settler, record_of
@@ -41,7 +41,7 @@ from celery.worker.verbs import Verbs
 from celery.worker.watching import Watching
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from celery.app.outcome import Outcome
     from celery.brokers.topology import Queue
@@ -60,8 +60,6 @@ _COUNTED_WITHIN = 0.1, 10.0
 #: Nothing is counted for so long after we are connected again: what comes back then was mostly ours, and each copy that
 #: is under way when the connection goes once more is one too many. Seconds.
 _RECOVERY = 10.0
-#: Seconds that what came back from the dead waits until its neighbours have been given back.
-_GIVING_BACK = 5.0
 #: Deliveries taken in one go at most.
 _INTAKE = 512
 #: Of nearly every message: Python 3.11 takes 0.1 us to find a member of an enumeration.
@@ -96,6 +94,7 @@ class Consumer:
         self.gate = self.watching.gate
         self.ending = Ending(self)
         self._orphans = Orphans()
+        self._suspects = Suspects(self)
         #: Until when nothing is counted, in unix seconds; 0: no connection was lost yet.
         self._recovered = 0.0
         self._last_job = 0
@@ -264,7 +263,6 @@ class Consumer:
     async def _take(self, deliveries: Sequence[Delivery]) -> None:
         now = time.time()
         jobs = []
-        given_back = False
         for delivery in deliveries:
             decision = self.strategy.decide(delivery, now)
             if decision.action is _COUNT:
@@ -276,19 +274,14 @@ class Consumer:
                 self._handle_other(delivery, decision, now)
             elif decision.task is not None and decision.task.name in self.handover:
                 self.handover.take(delivery, decision)
-            elif not self._orphans.adopt(delivery, decision, self.settler):
-                apart = self._moment_apart(delivery, decision) if delivery.failures else 0.0
-                if apart:
-                    self.settler.settlement(delivery, Verdict.DELAY, until=now + apart)
-                    given_back = True
-                else:
-                    jobs.append(self._reserve(delivery, decision))
+            elif self._orphans.adopt(delivery, decision, self.settler):
+                continue
+            elif not delivery.failures or self._suspects.may_begin(delivery, decision, now):
+                jobs.append(self._reserve(delivery, decision))
         if not jobs:
             return
         try:
-            if given_back:  # before the one that stayed can end us all
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.settler.drained(), _GIVING_BACK)
+            await self._suspects.others_given_back()
             if signals.task_received.receivers:
                 for job, _ in jobs:
                     request = self.requests[job.number]
@@ -299,17 +292,6 @@ class Consumer:
                 self.requests.pop(job.number, None)
             raise
         self.gate.submit(jobs)
-
-    def _moment_apart(self, delivery: Delivery, decision: Decision) -> float:
-        """Seconds that a delivery is given back for, because of what a worker died with (`suspects`)."""
-        assert self.receiver is not None
-        # Where nobody records what started, the one that counts keeps them apart (RabbitMQ).
-        if not self.receiver.capabilities.started_records:
-            return 0.0
-        late = decision.task is not None and decision.task.acks_late
-        if not late:
-            return 0.0
-        return moment_apart(delivery, self.requests.values(), self.worker.concurrency, self.strategy.delivery_limit)
 
     def _reserve(self, delivery: Delivery, decision: Decision, aftermath: Any = None) -> tuple[Job, Any]:
         assert decision.task is not None
@@ -337,8 +319,7 @@ class Consumer:
         elif decision.action is Action.COUNT:
             first, most = _COUNTED_WITHIN
             pause = random.random() * min(first * 4**delivery.failures, most)  # noqa: S311 - no secret
-            timer = asyncio.get_running_loop().call_later(pause, self._count, delivery)
-            self._waits[id(delivery)] = delivery, timer
+            self.wait_here(delivery, pause, self._count)
         elif decision.action is Action.FAIL:
             assert decision.error is not None
             name = type(decision.error).__name__
@@ -357,16 +338,24 @@ class Consumer:
         if not here and self.receiver.capabilities.delay:
             self.settler.settlement(delivery, Verdict.DELAY, until=decision.until)
             return
-        key = id(delivery)
-        loop = asyncio.get_running_loop()
-        self._waits[key] = delivery, loop.call_later(decision.until - now, self._due, key, delivery)
+        self.wait_here(delivery, decision.until - now, self.due)
+
+    def wait_here(self, delivery: Delivery, seconds: float, then: Callable[[Delivery], None]) -> None:
+        """Keep a delivery for so long, then call; unless it goes back, or its connection."""
+        self._waits[id(delivery)] = delivery, asyncio.get_running_loop().call_later(seconds, then, delivery)
+
+    def waiting(self) -> list[Delivery]:
+        """Those that are kept so."""
+        return [delivery for delivery, _ in self._waits.values()]
 
     def _count(self, delivery: Delivery) -> None:
         del self._waits[id(delivery)]
         self.settler.settlement(delivery, Verdict.COUNT)
 
-    def _due(self, key: int, delivery: Delivery) -> None:
-        del self._waits[key]
+    def due(self, delivery: Delivery) -> None:
+        """A delivery has been kept for long enough: decide anew. Nothing happens when it is no longer here."""
+        if self._waits.pop(id(delivery), None) is None:
+            return
         # The loop's timers are a little early at times: then it is decided to wait once more.
         now = time.time()
         again = self.strategy.decide(delivery, now)
