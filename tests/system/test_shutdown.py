@@ -237,6 +237,17 @@ class TestAway:
         assert worker.wait_end() == 0
         assert result.state == "SUCCESS"
 
+    @pytest.mark.needs("rabbitmq")
+    def test_a_second_signal_does_not_wait_for_a_broker_that_says_nothing(self, private_rabbitmq, tmp_path):
+        server = private_rabbitmq()
+        with contextlib.closing(Stage("rabbitmq", server.url, "rpc://", tmp_path)) as stage:
+            worker = stage.worker("-c", "1")
+            server.pause()
+            worker.tell(signal.SIGTERM)
+            worker.wait_said("Warm shutdown")
+            assert worker.stop() == 0
+            server.resume()
+
     def test_children_that_store_themselves_do_not_keep_it_either(self, tmp_path, monkeypatch):
         shelf, away = tmp_path / "shelf", tmp_path / "away"
         shelf.mkdir()

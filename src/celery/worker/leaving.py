@@ -7,7 +7,7 @@ Rules
        can be done without the store is done. Of what was acknowledged early the result is lost; a broker that keeps it
        as started has its next worker tell so (`WorkerLostError`), as if this one had died.
     3. TERM said again: what is known to be away is not waited for, and what does not answer for five seconds only. The
-       same holds for a cold stop.
+       same holds for a cold stop. The broker has as much time to hear first that nothing is consumed any more.
     4. A backend that only stores blockingly does so in children, which keep the same rules (`celery.app.settling`): the
        pool tells them (`Pool.leave`).
     5. A worker that left something so ends with status 1.
@@ -18,14 +18,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery.app.settling import PATIENCES
 from celery.brokers.base import Settlement, Verdict
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
 
     from celery.brokers.base import Delivery
     from celery.worker.request import Settler
@@ -94,6 +94,17 @@ class Leaving:
         #: Rule 3.
         self.hurried = False
         self._parted = False
+
+    async def told(self, pausing: Coroutine[Any, Any, None]) -> None:
+        """Tell the broker that nothing is consumed any more, if it listens."""
+        task, began = asyncio.ensure_future(pausing), time.monotonic()
+        while not task.done() and (left := began + self._patience() - time.monotonic()) > 0:
+            await asyncio.wait([task], timeout=min(0.1, left))
+        if task.done():
+            task.result()
+        else:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def settled(self, consuming: asyncio.Future[None]) -> bool:
         """Return when all is settled, or after rule 2: at once if the consumer has ended. Gives whether that was so."""

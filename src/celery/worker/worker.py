@@ -283,7 +283,7 @@ class WorkController:
         consumer = self.consumer
         self._leaving = Leaving(consumer.settler, consumer.connected)
         self._hurry()
-        await consumer.pause()
+        await self._leaving.told(consumer.pause())
         deadline = None
         while self._stop < Stop.COLD:
             consumer.give_back_waiting()
