@@ -172,10 +172,13 @@ class Chording:
         while True:
             book = self._book
             for claim in await self._insist(book.abandoned) if book is not None else ():
-                if self.app.backend.async_writer:
-                    self._settle([await self._insist(self._give_up_orphan, claim)])
-                else:
-                    await self._insist(self._end, claim)
+                try:
+                    if self.app.backend.async_writer:
+                        self._settle([await self._insist(self._give_up_orphan, claim)])
+                    else:
+                        await self._insist(self._end, claim)
+                except Exception:  # it would end one worker after the other
+                    logger.exception("Chord %s, whose sender has died, cannot be failed", claim.part.group_id)
             await asyncio.sleep(_LOOK_EVERY * random.uniform(0.5, 1.5))  # noqa: S311 - so that workers take turns
 
     def _give_up_orphan(self, claim: ChordClaim) -> Settlement:
