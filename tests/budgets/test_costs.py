@@ -44,7 +44,7 @@ INSTRUCTIONS = {
     "a call of send_many()": 1006,
 }
 #: The same of an attempt in a child, from the message as Redis has it to the Outcome, by whether its result is wanted.
-ATTEMPT = {"no result": 500, "a result": 725}
+ATTEMPT = {"no result": 500, "a result": 695}
 #: Calls to the system by the client's own code on Redis: for one `delay()`, beside those for its reply; for one
 #: `get()` of what is there already, beside those for the answer.
 SENDING = {"poll": 1, "send": 1}

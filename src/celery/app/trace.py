@@ -337,7 +337,7 @@ class Tracer:
     def _record(self, attempt: Attempt, value: Any) -> None:
         """The result as bytes. Raises EncodeError."""
         facts, outcome, task = attempt.facts, attempt.outcome, attempt.task
-        if get_actual_ignore_result(task, facts) and not (
+        if (task.ignore_result if facts.ignore_result is None else facts.ignore_result) and not (
             task.store_errors_even_if_ignored and outcome.state in states.EXCEPTION_STATES
         ):
             return
@@ -348,7 +348,7 @@ class Tracer:
             write = backend.prepare_success(facts.id, value, facts)
         if write is None:
             write = backend.prepare_write(facts.id, value, outcome.state, outcome.traceback, attempt.request)
-        outcome.writes += (write,)
+        outcome.writes = (*outcome.writes, write) if outcome.writes else (write,)
 
     def _tell_others(self, attempt: Attempt, exc: BaseException) -> None:
         """Steps that will now never run fail too."""

@@ -294,3 +294,32 @@ class _Waiter:
     def _failed(self, exc: Exception) -> None:
         if not self.future.done():
             self.future.set_exception(exc)
+
+
+class RecordCache:
+    """Finished records of this process (`result_cache_max`: -1 none, 0 or None all, n the last n used)."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._records: dict[str, Meta] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Meta | None:
+        with self._lock:
+            meta = self._records.pop(key, None)
+            if meta is not None:
+                self._records[key] = meta
+            return meta
+
+    def put(self, key: str, meta: Meta) -> None:
+        if self._limit == -1:
+            return
+        with self._lock:
+            self._records.pop(key, None)
+            self._records[key] = meta
+            if self._limit and len(self._records) > self._limit:
+                del self._records[next(iter(self._records))]
+
+    def drop(self, key: str) -> None:
+        with self._lock:
+            self._records.pop(key, None)

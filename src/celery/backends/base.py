@@ -33,10 +33,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import exceptions, states
-from celery.backends.asynchronous import Meta, PollingWatcher, ResultHub, Watcher
+from celery.backends.asynchronous import Meta, PollingWatcher, RecordCache, ResultHub, Watcher
 from celery.backends.chord_hooks import ChordHooks, CountingHooks
 from celery.backends.thirdparty import KeyForm, SyncBackendMixin
-from celery.brokers.base import ResultWrite
+from celery.brokers.base import BriefWrite, ResultWrite
 from celery.brokers.url import mask
 from celery.exceptions import ImproperlyConfigured, TaskRevokedError, TimeoutError  # noqa: A004 - the documented name
 from celery.utils.imports import symbol_by_name
@@ -59,6 +59,11 @@ No result backend is configured.
 Set result_backend (or Celery(backend=...)), or leave out the broker too to use the embedded SQLite store."""
 
 
+#: What a backend may make of a value and of what its task has sent, and of both.
+_FORMS = ("make_record", "encode_result", "prepare_value", "current_task_children")
+_NONE_SENT: list[Any] | None = []
+
+
 class Backend(ChordHooks):
     """Base of every result backend."""
 
@@ -69,6 +74,8 @@ class Backend(ChordHooks):
 
     #: The worker's main process stores results through `write`; see the module's docstring.
     async_writer: ClassVar[bool] = False
+    #: A record is sent to whoever waits for it, whom it has to name.
+    addressed: ClassVar[bool] = True
     #: `get_many_meta` costs one round trip for many ids.
     supports_native_join = False
     #: Records vanish by themselves after `expires` seconds.
@@ -103,7 +110,9 @@ class Backend(ChordHooks):
         self.expires: Any = self.prepare_expires(expires, expires_type)
         self.extended = bool(conf.result_extended)
         self.compression = self.prepare_compression(conf.result_compression)
-        self._cache = _RecordCache(conf.result_cache_max if max_cached_results is None else max_cached_results)
+        #: A value that is plain goes into its record as it is.
+        self._own_forms = all(getattr(type(self), name) is getattr(Backend, name) for name in _FORMS)
+        self._cache = RecordCache(conf.result_cache_max if max_cached_results is None else max_cached_results)
         self._local = threading.local()
         self._hub: ResultHub | None = None
         self._hub_pid = 0
@@ -196,14 +205,20 @@ class Backend(ChordHooks):
         """The record of a success, straight to bytes; None: it has another form, or cannot be written. `facts` is a
         request, or what has its `group`, `parent_id`, `children` and `reply_to`.
         """
-        if self.serializer != "json" or self.extended or type(self).make_record is not Backend.make_record:
+        if self.serializer != "json" or self.extended:
             return None
         try:
-            value, children = self.encode_result(result, states.SUCCESS), self.current_task_children(facts)
+            value, children = result, _NONE_SENT
+            if not self._own_forms or type(result) not in results.SCALARS or facts is None or facts.children:
+                if type(self).make_record is not Backend.make_record:
+                    return None
+                value, children = self.encode_result(result, states.SUCCESS), self.current_task_children(facts)
             group_id, parent_id = (None, None) if facts is None else (facts.group, facts.parent_id)
             payload = results.success_json(task_id, value, utc_text(), children, group_id, parent_id)
         except (exceptions.EncodeError, AttributeError, TypeError, ValueError):
             return None
+        if not self.addressed:
+            return BriefWrite(task_id, states.SUCCESS, payload)  # type: ignore[return-value]  # has all that it has
         return ResultWrite(task_id, states.SUCCESS, payload, reply_to=getattr(facts, "reply_to", None))
 
     def encode(self, data: Any) -> Any:
@@ -698,35 +713,6 @@ class DisabledBackend(BaseBackend):
     get_task_meta = get_task_meta_for = get_many_meta = get_many = _is_disabled
     wait_for = wait_for_many = make_watcher = _is_disabled
     get_state = get_status = get_result = get_traceback = get_children = _is_disabled
-
-
-class _RecordCache:
-    """Finished records of this process (`result_cache_max`: -1 none, 0 or None all, n the last n used)."""
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._records: dict[str, Meta] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> Meta | None:
-        with self._lock:
-            meta = self._records.pop(key, None)
-            if meta is not None:
-                self._records[key] = meta
-            return meta
-
-    def put(self, key: str, meta: Meta) -> None:
-        if self._limit == -1:
-            return
-        with self._lock:
-            self._records.pop(key, None)
-            self._records[key] = meta
-            if self._limit and len(self._records) > self._limit:
-                del self._records[next(iter(self._records))]
-
-    def drop(self, key: str) -> None:
-        with self._lock:
-            self._records.pop(key, None)
 
 
 def require(module: str, extra: str, wanted_by: str) -> ImproperlyConfigured:

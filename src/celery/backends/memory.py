@@ -117,6 +117,7 @@ class MemoryBackend(KeyValueStoreBackend):
     """
 
     async_writer = True
+    addressed = False
     key_t = staticmethod(as_text)
     supports_native_join = True
     supports_autoexpire = True

@@ -69,6 +69,7 @@ class RedisBackend(KeyValueStoreBackend):
     """
 
     async_writer = True
+    addressed = False
     key_t = staticmethod(as_text)
     is_async = True
     supports_native_join = True

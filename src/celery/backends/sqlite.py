@@ -42,6 +42,7 @@ class SQLiteBackend(KeyValueStoreBackend):
     """
 
     async_writer = True
+    addressed = False
     key_t = staticmethod(as_text)
     supports_native_join = True
     supports_autoexpire = True

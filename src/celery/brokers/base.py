@@ -149,17 +149,27 @@ class Verdict(enum.IntEnum):
     COUNT = 7
 
 
-class ResultWrite(msgspec.Struct, frozen=True, array_like=True):
-    """A result record ready to be stored (wire.md 4.1)."""
+class BriefWrite(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A `ResultWrite` as a child makes nearly all of them: what they have in common stays there, and who reads one
+    gets a `ResultWrite`.
+    """
 
     task_id: str
     state: str
     #: The record, encoded in the result serializer.
     payload: bytes
-    content_type: str = "application/json"
-    content_encoding: str = "utf-8"
+    content_type: ClassVar[str] = "application/json"
+    content_encoding: ClassVar[str] = "utf-8"
+    reply_to: ClassVar[str | None] = None
+
+
+class ResultWrite(BriefWrite, frozen=True, array_like=True, gc=False):
+    """A result record ready to be stored (wire.md 4.1)."""
+
+    content_type: str = BriefWrite.content_type  # type: ignore[misc]  # there it is the same for all
+    content_encoding: str = BriefWrite.content_encoding  # type: ignore[misc]
     #: For the rpc backend: whom to tell.
-    reply_to: str | None = None
+    reply_to: str | None = None  # type: ignore[misc]
 
 
 class ChordStart(msgspec.Struct, frozen=True, array_like=True):

@@ -26,7 +26,7 @@ Record = dict[str, Any]
 ResultTuple = tuple[tuple[str, Any], list[Any] | None]
 
 #: Values that are written without an encoder: exactly these types, as what derives from them may look otherwise.
-_SCALARS: Mapping[type, Callable[[Any], str]] = {
+SCALARS: Mapping[type, Callable[[Any], str]] = {
     int: int.__repr__,
     str: quoted,
     bool: {True: "true", False: "false"}.__getitem__,
@@ -103,7 +103,8 @@ def success_json(
         TypeError: an id is no text.
         ValueError: the value is a number of too many digits.
     """
-    value = _value_json(result)
+    write = SCALARS.get(type(result))
+    value = dumps(result)[2].decode() if write is None else write(result)
     sent = "[]" if children == [] else dumps(children)[2].decode()
     place = ""
     if group_id:
@@ -125,7 +126,7 @@ def success_part_json(task_id: str, result: Any) -> bytes:
 
 
 def _value_json(result: Any) -> str:
-    write = _SCALARS.get(type(result))
+    write = SCALARS.get(type(result))
     return dumps(result)[2].decode() if write is None else write(result)
 
 

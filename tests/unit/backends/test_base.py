@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from celery import Celery, states
+from celery.app.context import Context
 from celery.backends import base
 from celery.exceptions import TimeoutError as NotInTime
 from celery.result import AsyncResult, ResultSet
@@ -54,6 +55,16 @@ def test_a_result_is_stored_as_the_tuple_that_it_travels_as(shelf, app):
     result = AsyncResult("other", app=app)
     assert Shelf(app, serializer="pickle").prepare_value(result) is result
     assert shelf.prepare_value(Decimal(1)) == Decimal(1)
+
+
+def test_what_a_backend_makes_of_values_is_made_of_plain_ones_too(app):
+    class Doubles(Shelf):
+        def prepare_value(self, result):
+            return 2 * result
+
+    for request in (None, Context(id="i")):
+        write = Doubles(app).prepare_write("i", 21, states.SUCCESS, None, request)
+        assert Shelf(app).decode(write.payload)["result"] == 42
 
 
 def test_the_exception_that_is_being_handled_can_be_stored(shelf):

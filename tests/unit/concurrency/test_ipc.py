@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery.app.outcome import Disposition, Outcome
-from celery.brokers.base import Publish, ResultWrite
+from celery.brokers.base import BriefWrite, Publish, ResultWrite
 from celery.concurrency import ipc
 from celery.concurrency.base import Job
 from celery.wire.envelope import Envelope
@@ -82,3 +82,14 @@ def test_a_header_of_a_foreign_type_travels_as_its_repr(value):
     [frame] = ipc.run_frame([Job(1, Envelope({"odd": value}, b""), {})])
     ((_, (job,)),) = read(ipc.Frames(), frame)
     assert job.message.headers["odd"] in ([1, 2], repr(value))
+
+
+def test_a_brief_record_arrives_as_a_record_that_has_what_it_left_out():
+    brief = BriefWrite("id", "SUCCESS", b"{}")
+    frame = ipc.outcomes_frame([(1, Outcome(7, "SUCCESS", writes=(brief,)))])
+    [(_, [(_, outcome)])] = read(ipc.Frames(), frame)
+    [write] = outcome.writes
+    assert write == ResultWrite("id", "SUCCESS", b"{}")
+    left_out = "content_type", "content_encoding", "reply_to"
+    assert [getattr(brief, name) for name in left_out] == [getattr(write, name) for name in left_out]
+    assert len(frame) < len(ipc.outcomes_frame([(1, outcome)]))

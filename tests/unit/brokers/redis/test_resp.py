@@ -1,6 +1,7 @@
 """Commands as bytes."""
 
 import pytest
+from hiredis import pack_command
 
 from celery.brokers.redis import resp
 from celery.brokers.redis.routing import Posting
@@ -21,3 +22,10 @@ def test_pushes_keep_their_order_whatever_they_are_packed_by():
     commands = pushes(Posting([(name, text)], []) for name, texts in pushed for text in texts)
     expected = [resp.pack(("LPUSH", name, *texts)) for name, texts in pushed]
     assert list(map(resp.pack, commands)) == expected
+
+
+@pytest.mark.parametrize("count", [20, 2000])
+def test_a_command_is_packed_as_hiredis_packs_it_however_long_it_is(count):
+    words = ["", "a q\u00fceue", b"text\r\n", b"x" * 5000, 0, -17, 86400, 0.25, 1732350000.123456, 1e-7, 1e22]
+    command = ("EVALSHA", *words, *(f"word {number}" for number in range(count)))
+    assert resp.pack(command) == pack_command(command)
