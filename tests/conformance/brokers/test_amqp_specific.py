@@ -126,6 +126,47 @@ async def test_acknowledging_around_a_running_task_keeps_it(rabbitmq_url, sender
         assert (ids([again]), again.redelivered) == (["c"], True)
 
 
+async def test_many_are_taken_from_one_queue_and_few_of_two(rabbitmq_url, sender, queue):
+    """Many are the consumer's own limit, few and those of several queues are shared."""
+    second = Queue(f"q-{uuid.uuid4()}")
+    sender.declare([second])
+    send(sender, queue, *map(str, range(700)))
+    async with receiver_of(rabbitmq_url, queue, prefetch=1) as receiver:
+
+        async def hands_are_full():
+            with pytest.raises(TimeoutError):
+                await take(receiver, 1, within=0.3)
+
+        held = await take(receiver, 1)
+        await receiver.prefetch(256)
+        held += await take(receiver, 256)
+        await hands_are_full()
+        await settle(receiver, held)
+        held = await take(receiver, 256)
+        await hands_are_full()
+        await receiver.prefetch(10)
+        await settle(receiver, held[5:])
+        held = held[:5] + await take(receiver, 5)
+        await hands_are_full()
+        await receiver.prefetch(256)
+        await receiver.consume(second)
+        send(sender, second, *map(str, range(400)))
+        held += await take(receiver, 246)
+        await hands_are_full()
+        await settle(receiver, held)
+        assert len(await take(receiver, 256)) == 256
+        await hands_are_full()
+
+
+async def test_a_queue_that_goes_with_its_last_consumer_outlives_a_new_limit(rabbitmq_url, sender):
+    queue = Queue(f"q-{uuid.uuid4()}", auto_delete=True)
+    sender.declare([queue])
+    send(sender, queue, "a")
+    async with receiver_of(rabbitmq_url, queue, prefetch=1) as receiver:
+        await receiver.prefetch(512)
+        assert ids(await take(receiver, 1)) == ["a"]
+
+
 async def test_quorum_queues_limit_each_consumer_and_count_what_is_lost(rabbitmq_url, sender):
     queue = Queue(f"q-{uuid.uuid4()}", queue_arguments=QUORUM)
     classic = Queue(f"q-{uuid.uuid4()}")

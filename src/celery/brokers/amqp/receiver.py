@@ -44,6 +44,7 @@ from celery.brokers import base
 from celery.brokers.amqp import address, dead, declarations, messages
 from celery.brokers.amqp.acks import Unsettled
 from celery.brokers.amqp.closed import Heads
+from celery.brokers.amqp.consumers import Consumers
 from celery.brokers.amqp.errors import ChannelError
 from celery.brokers.amqp.events import Cancelled, ChannelClosed, Closed, Delivered
 from celery.brokers.amqp.fields import FieldError
@@ -69,8 +70,6 @@ _LATELY = 4096, 5.0
 _COPIES_AT_ONCE = 8
 #: The same of those that are counted: they come when a worker has just died, and where one dies the next soon may.
 _COUNTED_AT_ONCE = 2
-#: Deliveries that may be in our hands before `prefetch` says otherwise.
-_FIRST_PREFETCH = 1000
 
 
 class Receipt(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -98,18 +97,7 @@ class Receiver(base.Receiver):
         self._publisher = Publisher(self._address)
         self._stream: Stream | None = None
         self._channel = 0
-        self._prefetch = _FIRST_PREFETCH
-        #: Task queues by consumer tag, and all that were ever consumed by name.
-        self._consumers: dict[str, Queue] = {}
-        self._queues: dict[str, Queue] = {}
-        self._next_consumer = 1
-        #: Held by who begins, ends or restarts consumers: a worker may be told to stop while its intake restarts them.
-        self._changing = asyncio.Lock()
-        #: Names of quorum queues, which cannot share a prefetch count; unless they shall (ROUTE-024), which RabbitMQ
-        #: refuses by name.
-        self._quorum: set[str] = set()
-        self._detects_quorum = options.get("detect_quorum_queues", True)
-        self._shared_limit = False
+        self._consumers = Consumers(detects_quorum=bool(options.get("detect_quorum_queues", True)))
         #: Private queues by channel.
         self._listeners: dict[int, Callable[[Envelope], None]] = {}
         #: Channels whose end is the end of this receiver.
@@ -135,27 +123,22 @@ class Receiver(base.Receiver):
         self._channel = await stream.open_channel()
         stream.connection.expect_alike(self._channel, Heads())
         self._lasting.add(self._channel)
-        await self._apply_limit(stream)
+        await self._consumers.open(stream, self._channel)
 
     async def consume(self, queue: Queue) -> None:
         """Declare the queue and begin to take messages from it."""
-        stream = self._living()
         await self._declare(queue)
         if messages.uses_ladder(queue):
             await self._publisher.bind(queue)
-        async with self._changing:
-            if self._detects_quorum and messages.is_quorum(queue) and queue.name not in self._quorum:
-                self._quorum.add(queue.name)
-                await self._apply_limit(stream)
-            await self._start(stream, queue)
+        try:
+            await self._consumers.add(queue)
+        except ChannelError as error:
+            raise self._address.refused(error.event) from None
 
     async def cancel(self, queue: str) -> None:
         """Take no more from the queue; what was received stays ours."""
         stream = self._living()
-        async with self._changing:
-            for tag in [tag for tag, consumed in self._consumers.items() if consumed.name == queue]:
-                await stream.calls(self._channel, [("basic.cancel", {"consumer_tag": tag})])
-                del self._consumers[tag]
+        await self._consumers.remove(queue)
         # What the server has pushed and nobody has received yet is not ours to keep.
         for delivery in [delivery for delivery in self._arrived if delivery.queue == queue]:
             self._arrived.remove(delivery)
@@ -164,18 +147,12 @@ class Receiver(base.Receiver):
         stream.write()
 
     async def prefetch(self, count: int) -> None:
-        """At most `count` (0: any number of) deliveries will be unsettled at once.
-
-        Where quorum queues are consumed, and from RabbitMQ 4.0 on, the count is for each queue (wire.md 2.4); consumers
-        are then started anew, and what is in our hands already does not count.
-        """
-        stream = self._living()
-        count = min(max(count, 0), 0xFFFF)
-        async with self._changing:
-            if count == self._prefetch:
-                return
-            self._prefetch = count
-            await self._apply_limit(stream)
+        """At most `count` (0: any number of) deliveries will be unsettled at once; `consumers` says when it is more."""
+        self._living()
+        try:
+            await self._consumers.limit(min(max(count, 0), 0xFFFF))
+        except ChannelError as error:  # a queue is gone, perhaps: who connects anew declares it, or is told
+            raise self._address.lost(self._address.explain(error.event)) from None
 
     async def receive(self, limit: int) -> list[base.Delivery]:
         """Wait until there is a message; up to `limit` of what is there now."""
@@ -245,36 +222,6 @@ class Receiver(base.Receiver):
 
     # -- consuming --------------------------------------------------------------------
 
-    async def _apply_limit(self, stream: Stream) -> None:
-        """Tell the server the prefetch count: once for the channel, or, where it cannot, for each queue."""
-        version = str(stream.connection.server_properties.get("version", "")).partition(".")[0]
-        shared = not self._quorum and not (version.isdigit() and int(version) >= 4)
-        if self._shared_limit and not shared:
-            await stream.calls(self._channel, [("basic.qos", {"prefetch_count": 0, "global": True})])
-        self._shared_limit = shared
-        await stream.calls(self._channel, [("basic.qos", {"prefetch_count": self._prefetch, "global": shared})])
-        if not shared:
-            for tag, queue in list(self._consumers.items()):
-                await stream.calls(self._channel, [("basic.cancel", {"consumer_tag": tag})])
-                del self._consumers[tag]
-                await self._start(stream, queue)
-
-    async def _start(self, stream: Stream, queue: Queue) -> None:
-        # A tag is not used twice: RabbitMQ 3.10 fails when one that quorum queues know comes back.
-        tag = f"c{self._next_consumer}"
-        self._next_consumer += 1
-        self._consumers[tag] = self._queues[queue.name] = queue
-        arguments = {
-            "queue": queue.name,
-            "consumer_tag": tag,
-            "no_ack": queue.no_ack,
-            "arguments": queue.consumer_arguments or {},
-        }
-        try:
-            await stream.calls(self._channel, [("basic.consume", arguments)])
-        except ChannelError as error:
-            raise self._address.refused(error.event) from None
-
     async def _declare(self, queue: Queue) -> None:
         refusal = None
         try:
@@ -334,7 +281,7 @@ class Receiver(base.Receiver):
         """Put arrivals that came for the first time, and have nothing to be taken off, where `receive` finds them."""
         stream, way = self._stream, event.way
         assert stream is not None
-        queue = self._consumers[way.consumer_tag]
+        queue = self._consumers.by_tag[way.consumer_tag]
         kind, exchange, routing_key = way.content_type, way.exchange, way.routing_key
         for tag, label, text in event.messages:
             envelope: Any = Sealed(kind, text)
@@ -350,7 +297,7 @@ class Receiver(base.Receiver):
     def _take(self, event: Delivered) -> None:
         """Put an arrival where `receive` finds it, refuse it, or hold it for the rest of its second."""
         assert self._stream is not None
-        queue = self._consumers[event.consumer_tag]
+        queue = self._consumers.by_tag[event.consumer_tag]
         if not queue.no_ack:
             self._unsettled.add(event.delivery_tag)
         if event.properties is None:
@@ -519,7 +466,7 @@ class Receiver(base.Receiver):
         envelope, queue, counts = delivery.envelope, delivery.queue, delivery.receipt.counts
         if verdict is Verdict.DEAD:
             logger.info("A message of %r is refused: %s", queue, settlement.reason or "no reason given")
-            if dead.keeps(self._queues[queue]):
+            if dead.keeps(self._consumers.queues[queue]):
                 back.append((settlement, Outgoing(dead.letter(envelope, settlement.reason), queue, dead=True)))
             else:
                 self._reject(self._living(), tag, requeue=False)
