@@ -98,7 +98,8 @@ class Leaving:
     async def told(self, pausing: Coroutine[Any, Any, None]) -> None:
         """Tell the broker that nothing is consumed any more, if it listens."""
         task, began = asyncio.ensure_future(pausing), time.monotonic()
-        while not task.done() and (left := began + self._patience() - time.monotonic()) > 0:
+        # Whatever is known of the store, which is another matter.
+        while not task.done() and (left := began + (_HURRY if self.hurried else _PATIENCE) - time.monotonic()) > 0:
             await asyncio.wait([task], timeout=min(0.1, left))
         if task.done():
             task.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,3 +90,19 @@ def test_what_is_not_settled_when_no_broker_is_looked_for_any_more_is_told_and_c
 
     asyncio.run(main())
     assert "Not waiting any longer for the broker: no way to it" in caplog.text
+
+
+def test_a_broker_is_told_of_a_hurried_stop_though_the_store_is_away():
+    async def main():
+        connected, told = asyncio.Event(), asyncio.Event()
+        connected.set()
+        leaving = Leaving(SimpleNamespace(away="the result store"), connected)
+        leaving.hurried = True
+
+        async def tell():
+            told.set()
+
+        await leaving.told(tell())
+        assert told.is_set()
+
+    asyncio.run(main())
