@@ -347,6 +347,8 @@ class Receiver(abc.ABC):
     capabilities: ClassVar[Capabilities]
     #: `settle` applies `begins`, `parts` and `closes` too, once `share` has agreed.
     counts_chords: ClassVar[bool] = False
+    #: `settle_now` may do something.
+    settles_now: ClassVar[bool] = False
 
     @abc.abstractmethod
     async def open(self) -> None:
@@ -382,6 +384,12 @@ class Receiver(abc.ABC):
             OperationalError: not known to be applied. The deliveries are lost to this receiver; the broker
                 delivers again what was not applied.
         """
+
+    def settle_now(self, batch: Sequence[Settlement]) -> bool:  # noqa: ARG002 - most brokers answer
+        """Apply settlements that only store results which are shared, and let go of their messages, without waiting for
+        anybody. False: that cannot be, and nothing was done. Not to be called while `settle` is at work.
+        """
+        return False
 
     def share(self, backend: object) -> bool:  # noqa: ARG002 - most brokers share with no backend
         """Whether this receiver will store the results of that backend inside `settle`: same server, same

@@ -1,4 +1,4 @@
-"""Settlements that pass others which are stuck.
+"""Settlements that do not wait: those that pass others which are stuck, and the few that nothing is in front of.
 
 A settlement is *stuck* when what follows from it cannot be sent (RabbitMQ blocks who publishes while it is short of
 memory or disk), or its record finds no store. Those behind it wait, as settlements are applied in their order.
@@ -9,6 +9,9 @@ Rules
        over and waits, and the worker would stand still though there is work that it can do.
     2. What ends an attempt that was acknowledged early does not pass: its start may still be in front of it.
     3. Where all of a settlement is one step of its broker, that step has its own order, and nothing passes.
+    4. Few settlements that come while none is waiting or being applied are applied where they come, if their broker
+       answers none of it: whoever waits for a lone task does not wait for two turns of the loop. Many are as fast in
+       batches, and cost their broker less.
 """
 
 from __future__ import annotations
@@ -21,13 +24,15 @@ from celery import exceptions
 from celery.brokers.base import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Self
 
-    from celery.brokers.base import Settlement
+    from celery.brokers.base import Receiver, Settlement
 
 #: Seconds after which a batch counts as stuck.
 _STUCK = 0.2
+#: Settlements that are few (rule 4).
+_FEW = 4
 
 
 def bare(settlement: Settlement) -> bool:
@@ -42,6 +47,33 @@ def bare(settlement: Settlement) -> bool:
         or settlement.after_start
         or (settlement.verdict is not Verdict.ACK and settlement.verdict is not Verdict.START)
     )
+
+
+def weight_of(settlement: Settlement) -> int:
+    """Bytes that it has to move."""
+    # Twice for each task: loops that are mostly empty cost a fifth of sums.
+    weight = 0
+    for write in settlement.results:
+        weight += len(write.payload)
+    for message in settlement.follow:
+        weight += len(message.envelope.body)
+    return weight
+
+
+def settle_now(receiver: Receiver | None, batch: Sequence[Settlement], *, shared: bool) -> bool:
+    """Apply few settlements by rule 4. False: they have to wait their turn.
+
+    Args:
+        receiver: settles them; None: there is no connection.
+        batch: all of them, or none.
+        shared: the receiver stores results too.
+    """
+    if receiver is None or not receiver.settles_now or not 0 < len(batch) <= _FEW:
+        return False
+    for each in batch:
+        if each.follow or each.parts or each.begins or each.closes or each.claims or (each.results and not shared):
+            return False
+    return receiver.settle_now(batch)
 
 
 class Passing:

@@ -108,10 +108,14 @@ class Trips:
                 taken += await self.receiver.receive(64)
         return taken
 
-    def ended(self, name, delivery, verdict=Verdict.ACK, payload=b"{}", **fields):
-        """Settle it with a result."""
+    def end(self, name, delivery, verdict=Verdict.ACK, payload=b"{}", **fields):
+        """Its end, with a result."""
         write = ResultWrite(name, "SUCCESS", payload, reply_to=self.replies)
-        return self.receiver.settle([Settlement(delivery, verdict, results=(write,), **fields)])
+        return Settlement(delivery, verdict, results=(write,), **fields)
+
+    def ended(self, *args, **kwargs):
+        """Settle it so."""
+        return self.receiver.settle([self.end(*args, **kwargs)])
 
     async def trip(self, name, **fields):
         (delivery,) = await self.take(name)
@@ -163,6 +167,45 @@ async def test_results_that_are_to_survive_the_server_are_confirmed(rabbitmq_url
             relay.forget()
             assert await way.trip(name) == name
             assert await relay.heard(2) == [(["basic.ack"], 1), (["basic.publish"], 1)]
+
+
+async def test_what_needs_no_answer_is_settled_at_once(rabbitmq_url):
+    async with Relay(rabbitmq_url) as relay, trips(relay.url, rabbitmq_url) as way:
+        first, second, third, silent = await way.take("first", "second", "third", "silent")
+        assert not way.receiver.settle_now([way.end("first", first)])  # a first one is confirmed
+        assert await way.ended("first", first) == []
+        assert await way.told() == "first"
+        await relay.heard(2)
+        relay.forget()
+        assert way.receiver.settle_now([way.end("second", second), way.end("third", third)])
+        assert {await way.told(), await way.told()} == {"second", "third"}
+        assert await relay.heard(3) == [(["basic.publish", "basic.publish", "basic.ack"], 1)]
+        assert way.receiver.settle_now([Settlement(silent, Verdict.ACK)])
+        assert [each.task_id for each in way.receiver.unsure()] == ["first", "second", "third", "silent"]
+        later, beside = await way.take("later", "beside")
+        for waits in (way.end("later", later), Settlement(beside, Verdict.RETURN), Settlement(silent, Verdict.ACK)):
+            assert not way.receiver.settle_now([waits])
+    async with trips(rabbitmq_url, rabbitmq_url) as way:
+        assert way.sender.length(way.queue.name) == 0
+
+
+async def test_results_of_every_kind_arrive_as_they_were_made(rabbitmq_url):
+    """Those that are alike but for id, size and body are cut from one; so each kind is sent twice."""
+    async with trips(rabbitmq_url, rabbitmq_url) as way:
+        await way.trip("first")
+        kinds = [
+            ("a", b"{}", "application/json", "utf-8"),
+            ("a", b"1" * 2000, "application/json", "utf-8"),
+            ("a much longer id", b"\x81", "application/x-msgpack", "binary"),
+            ("\N{SNOWMAN}", b"[1]", "application/json", "utf-8"),
+        ]
+        for task_id, payload, *types in [*kinds, *kinds]:
+            (delivery,) = await way.take("any")
+            write = ResultWrite(task_id, "SUCCESS", payload, *types, reply_to=way.replies)
+            assert way.receiver.settle_now([Settlement(delivery, Verdict.ACK, results=(write,))])
+            envelope = await asyncio.to_thread(way.inbox.get, 10)
+            assert (envelope.body, envelope.content_type, envelope.content_encoding) == (payload, *types)
+            assert envelope.properties == {"correlation_id": task_id, "delivery_mode": 1, "priority": 0}
 
 
 @pytest.mark.parametrize(

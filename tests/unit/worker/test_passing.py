@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from celery import exceptions
-from celery.brokers.base import Delivery, Publish, ResultWrite, Settlement, Verdict
+from celery import Celery, exceptions
+from celery.brokers.base import Capabilities, Delivery, Publish, ResultWrite, Settlement, Verdict
 from celery.wire.envelope import Envelope
 from celery.worker.passing import Passing, bare
+from celery.worker.request import Settler
 
 MESSAGE = Envelope({"id": "an-id"}, b"")
 
@@ -113,3 +114,72 @@ def test_when_the_connection_is_lost_nothing_passes_any_more():
 
     queue = asyncio.run(scenario())
     assert (queue.settled, queue.waiting) == ([], ["waits"])
+
+
+class Broker:
+    """Settles at once what it can, and the rest when it is allowed to."""
+
+    capabilities = Capabilities(name="quick")
+    settles_now = True
+    counts_chords = True
+
+    def __init__(self):
+        self.at_once, self.in_turn = [], []
+        self.asked, self.allowed = asyncio.Event(), asyncio.Event()
+
+    def settle_now(self, batch):
+        self.at_once += batch
+        return True
+
+    async def settle(self, batch):
+        self.asked.set()
+        await self.allowed.wait()
+        self.in_turn += batch
+        return []
+
+
+def settle(*batches, busy=False, shared=True):
+    """What a broker was told at once, and what in turn, when a settler was given these batches."""
+
+    async def scenario(settler):
+        settler.receiver, settler.shared = broker, shared
+        running = asyncio.create_task(settler.run())
+        if busy:
+            settler.add(busy)
+            await asyncio.wait_for(broker.asked.wait(), 20)
+        else:
+            await asyncio.sleep(0)
+        for batch in batches:
+            settler.add(batch)
+        at_once = list(broker.at_once)
+        broker.allowed.set()
+        await asyncio.wait_for(settler.drained(), 20)
+        running.cancel()
+        return at_once, broker.in_turn
+
+    broker = Broker()
+    with Celery("proj", broker="memory://", set_as_current=False) as app:
+        return asyncio.run(scenario(Settler(app, lambda: None)))
+
+
+RESULT = ResultWrite("an-id", "SUCCESS", b"{}")
+
+
+def test_few_that_come_while_nothing_waits_are_settled_where_they_come():
+    first, second = settlement(), settlement(results=(RESULT,))
+    assert settle([first], [second]) == ([first, second], [])
+
+
+def test_many_are_settled_in_their_turn():
+    many = [settlement() for _ in range(5)]
+    assert settle(many) == ([], many)
+
+
+def test_none_is_settled_before_those_in_front_of_it():
+    in_front, comes = settlement(results=(RESULT,)), settlement(results=(RESULT,))
+    assert settle([comes], busy=[in_front] * 5) == ([], [*[in_front] * 5, comes])
+
+
+def test_what_the_broker_does_not_store_is_settled_in_its_turn():
+    telling = settlement(results=(RESULT,))
+    assert settle([telling], shared=False)[0] == []

@@ -47,9 +47,8 @@ from celery.brokers.amqp.closed import Heads
 from celery.brokers.amqp.consumers import Consumers
 from celery.brokers.amqp.errors import ChannelError
 from celery.brokers.amqp.events import Cancelled, ChannelClosed, Closed, Delivered
-from celery.brokers.amqp.fields import FieldError
 from celery.brokers.amqp.publisher import Outgoing, Publisher
-from celery.brokers.amqp.riding import Riding, header_of, may_ride
+from celery.brokers.amqp.riding import Riding, may_ride
 from celery.brokers.amqp.sender import CAPABILITIES
 from celery.brokers.amqp.streaming import Stream, connect
 from celery.brokers.base import Verdict
@@ -90,6 +89,7 @@ class Receiver(base.Receiver):
     """
 
     capabilities = CAPABILITIES
+    settles_now = True
 
     def __init__(self, url: str, options: Mapping[str, Any], *, node: str) -> None:
         self._url = url
@@ -183,6 +183,27 @@ class Receiver(base.Receiver):
         await self._living().drained()
         return refused
 
+    def settle_now(self, batch: Sequence[base.Settlement]) -> bool:
+        """Acknowledge, with results that ride or with none: the server answers neither."""
+        stream, tells, tags = self._stream, bool(batch[0].results), []
+        if stream is None or self._broken or not stream.takes or (tells and not self._rides(stream)):
+            return False
+        for settlement in batch:
+            receipt = settlement.delivery.receipt
+            if receipt is None or receipt.stream is not stream or receipt.tag not in self._unsettled:
+                return False
+            if bool(settlement.results) != tells or not may_ride(settlement):
+                return False
+            tags.append(receipt.tag)
+        if tells:
+            self._riding.ride(stream.connection, self._channel, batch)
+        else:
+            self._riding.refrain()
+        self._acknowledge(stream, tags)
+        for settlement in batch:
+            self._remember(settlement)
+        return True
+
     def unsure(self) -> list[base.Over]:
         """What was acknowledged shortly before the server was heard last, or later: it answers no acknowledgement.
 
@@ -195,6 +216,7 @@ class Receiver(base.Receiver):
     def share(self, backend: object) -> bool:
         """Whether it is the rpc backend, whose records are messages that go to this broker."""
         self._replies = backend if isinstance(backend, RPCBackend) and backend.sends_to(self._url) else None
+        self._riding.replies = self._replies
         return self._replies is not None
 
     async def listen(self, queue: Queue, callback: Callable[[Envelope], None]) -> None:
@@ -348,27 +370,19 @@ class Receiver(base.Receiver):
 
     def _ride(self, telling: list[base.Settlement]) -> tuple[list[base.Settlement], list[base.Settlement]]:
         """Put in front of the acknowledgements what may ride with them; whose results that was, and the others."""
-        stream, replies = self._living(), self._replies
-        assert replies is not None
-        if replies.outlives_server or stream.blocked or not self._riding.open:
+        stream = self._living()
+        if not self._rides(stream):
             return [], telling
-        connection, channel = stream.connection, self._channel
         riding: list[base.Settlement] = []
         others: list[base.Settlement] = []
         for settlement in telling:
-            if not may_ride(settlement):
-                others.append(settlement)
-                continue
-            riding.append(settlement)
-            for record in replies.messages(settlement.results):
-                envelope = record.envelope
-                try:
-                    header = header_of(envelope)
-                    frames = connection.encode_publish(channel, "", record.routing_key, header, envelope.body, False)
-                except FieldError:
-                    continue  # no queue has a name that is too long
-                connection.send_publish(channel, frames)
+            (riding if may_ride(settlement) else others).append(settlement)
+        self._riding.ride(stream.connection, self._channel, riding)
         return riding, others
+
+    def _rides(self, stream: Stream) -> bool:
+        """Whether results may ride now."""
+        return self._riding.open and not stream.blocked
 
     async def _tell_confirmed(self, telling: Sequence[base.Settlement]) -> None:
         assert self._replies is not None

@@ -72,6 +72,11 @@ class Stream(asyncio.Protocol):
         return self._failure is not None
 
     @property
+    def takes(self) -> bool:
+        """Whether what is written now goes out without a wait of `drained`."""
+        return self._failure is None and self.connection.state is State.OPEN and self._writable.is_set()
+
+    @property
     def heard(self) -> float:
         """When the server was heard last, on the monotonic clock, which is the loop's."""
         return self._heard
