@@ -71,6 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "private_rabbitmq" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("timeout"):
+            # On a busy machine it may take two minutes to start, and each program that asks it some seconds.
+            item.add_marker(pytest.mark.timeout(300))
     wanted = {service.name for service in services.wanted()}
     left_out = [item for item in items if not needed(item) <= wanted]
     if left_out:

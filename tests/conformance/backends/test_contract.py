@@ -249,20 +249,28 @@ def gotten(result, wait, **options):
     return result.get(**options) if wait == "get" else asyncio.run(result.aget(**options))
 
 
-def once(work):
-    """For `on_message`: the first record to be told has this done on another thread, as the wait has begun."""
+@pytest.fixture
+def once(bench):
+    """For `on_message`: the first record to be told has work done on another thread, as the wait has begun. It is over
+    before the backend is closed.
+    """
     threads = []
 
-    def told(_):
-        if not threads:
-            threads.append(threading.Thread(target=work))
-            threads[0].start()
+    def once(work):
+        def told(_):
+            if not threads:
+                threads.append(threading.Thread(target=work))
+                threads[0].start()
 
-    return told
+        return told
+
+    yield once
+    for thread in threads:
+        thread.join()
 
 
 @pytest.mark.parametrize("wait", ["get", "aget"])
-def test_of_a_chord_that_fails_while_it_is_awaited_the_error_of_its_member_is_raised(bench, task_id, wait):
+def test_of_a_chord_that_fails_while_it_is_awaited_the_error_of_its_member_is_raised(bench, once, task_id, wait):
     app, members = bench.backend.app, fresh(3)
     header = app.GroupResult(str(uuid.uuid4()), [app.AsyncResult(id) for id in members])
     result = app.AsyncResult(task_id, parent=header)
@@ -282,7 +290,7 @@ def test_of_a_chord_that_fails_while_it_is_awaited_the_error_of_its_member_is_ra
 
 
 @pytest.mark.parametrize("wait", ["get", "aget"])
-def test_a_parent_that_fails_ends_the_wait_for_what_never_comes(bench, task_id, wait):
+def test_a_parent_that_fails_ends_the_wait_for_what_never_comes(bench, once, task_id, wait):
     app, (first, *members) = bench.backend.app, fresh(3)
     header = app.GroupResult(
         str(uuid.uuid4()), [app.AsyncResult(id) for id in members], parent=app.AsyncResult(first)

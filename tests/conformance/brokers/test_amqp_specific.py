@@ -396,7 +396,6 @@ def test_a_refused_login_is_a_matter_of_configuration(rabbitmq_url, change, word
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # as below
 def test_a_message_that_the_server_finds_too_large_is_an_error_that_says_so_and_the_sender_goes_on(private_rabbitmq):
     server = private_rabbitmq(max_message_size="5000")
     queue = Queue("tasks")
@@ -420,7 +419,6 @@ def test_a_message_that_the_server_finds_too_large_is_an_error_that_says_so_and_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # a server may take two minutes to start on a busy machine, and it starts twice
 async def test_a_restart_of_the_server_is_an_error_and_loses_nothing(private_rabbitmq):
     server = await asyncio.to_thread(private_rabbitmq)
     sender, queue = Sender(server.url, {}), Queue("tasks")
