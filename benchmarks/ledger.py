@@ -14,10 +14,10 @@ import os
 import struct
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Self
 
 #: Processes that may run tasks in one run; a worker that forks for each task needs one each.
@@ -46,7 +46,7 @@ class Slot:
     def __init__(self, path: str) -> None:
         self.pid = os.getpid()
         self.turn = threading.Lock()
-        with Path(path).open("r+b") as file:
+        with open(path, "r+b") as file:  # what pathlib imports would be in the memory of every worker
             fcntl.flock(file, fcntl.LOCK_EX)
             self.memory = mmap.mmap(file.fileno(), SIZE)
             (taken,) = WORD.unpack_from(self.memory)

@@ -7,7 +7,6 @@ import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from celery.brokers.url import mask, split
 from celery.exceptions import ImproperlyConfigured
@@ -67,6 +66,8 @@ def is_embedded(app: Celery) -> bool:
 
 def embedded_url(app: Celery) -> str:
     """The embedded store: in `embedded_path`, under CELERY_HOME, or beside the application's top-level module."""
+    from urllib.parse import quote  # as in `celery.brokers.url`
+
     return "sqlite:///" + quote(embedded_file(app))
 
 
@@ -104,6 +105,8 @@ def _complete(url: str, conf: Any) -> str:
 
 
 def _joined(conf: Any, host: str) -> str:
+    from urllib.parse import quote
+
     user = quote(conf.broker_user or "", safe="")
     if conf.broker_password:
         user += ":" + quote(conf.broker_password, safe="")
