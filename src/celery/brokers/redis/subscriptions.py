@@ -11,6 +11,7 @@ Bindings of queues that expire are renewed after a third of their life (wire.md 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 _LOOK_AGAIN = 1.0
 #: Seconds between two signs of life that the connection of channels is asked for, and for which it has time.
 _PING, _ANSWER = 10.0, 10.0
+#: Seconds in which a loop that stood still reads what is there.
+_AGAIN = 0.01
 
 
 class Subscriptions:
@@ -60,6 +63,7 @@ class Subscriptions:
         self._connect = connect
         self._connecting = asyncio.Lock()
         self._channels: Stream | None = None
+        self._stopped = False
         self._tracked = tracked
         self._keys = keys
         self._routes = routes
@@ -156,6 +160,7 @@ class Subscriptions:
 
     def stop(self) -> None:
         """End the tasks, and hear no channels."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
@@ -179,7 +184,11 @@ class Subscriptions:
         """The connection of channels."""
         async with self._connecting:
             if self._channels is None:
-                self._channels = await self._connect(self._deaf)
+                channels = await self._connect(self._deaf)
+                if self._stopped:  # meanwhile, and nobody else would close it
+                    channels.close()
+                    raise exceptions.OperationalError("the connection was closed")
+                self._channels = channels
                 self._tasks.append(asyncio.create_task(self._ask_for_life(self._channels), name="channels are heard"))
             return self._channels
 
@@ -188,14 +197,15 @@ class Subscriptions:
             self._stream.fail("the connection that hears channels was lost")
 
     async def _ask_for_life(self, channels: Stream) -> None:
-        while True:
-            await asyncio.sleep(_PING)
-            try:
-                async with asyncio.timeout(_ANSWER):
-                    await channels.call("PING")
-            except (exceptions.OperationalError, TimeoutError) as error:
-                channels.fail(error)
-                return
+        with contextlib.suppress(exceptions.OperationalError):  # it was lost meanwhile
+            while True:
+                await asyncio.sleep(_PING)
+                answer = channels.send("PING")
+                await asyncio.wait([answer], timeout=_ANSWER)
+                if not answer.done():  # unless this process stood still: timers may be looked at before it reads
+                    await asyncio.sleep(_AGAIN)
+                if not answer.done():
+                    channels.fail(f"no answer within {_ANSWER:g} s")
 
     async def _bind_expiring(self, queue: Queue) -> None:
         await self._stream.pipeline(self._routes.announce(queue))
