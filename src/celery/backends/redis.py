@@ -24,7 +24,7 @@ from celery.backends.base import KeyValueStoreBackend
 from celery.backends.redis_chords import RedisBook, chord_store
 from celery.backends.redis_watcher import RedisWatcher
 from celery.backends.thirdparty import as_text
-from celery.brokers.redis import address
+from celery.brokers.redis import address, resp
 from celery.brokers.redis.blocking import Connection
 from celery.brokers.redis.scripts import load
 from celery.brokers.redis.settling import ResultStore
@@ -217,16 +217,24 @@ class RedisBackend(KeyValueStoreBackend):
         await self._writer()
 
     async def write(self, batch: Sequence[ResultWrite]) -> None:
-        """Store many records in one round trip."""
+        """Store many records in one round trip. A server that is silent for `redis_socket_timeout` seconds is left."""
+        import asyncio  # only workers write so
+
         stream = await self._writer()
         pending: list[_Value] = [
             (self.get_key_for_task(write.task_id), self._seconds(write.state), self._packed(write), write.state)
             for write in batch
         ]
         known: dict[str, bytes] = {}
-        while pending:
-            undecided = await stream.run(load("store"), *_arguments(pending, known))
-            pending = self._replaceable(pending, undecided, known)
+        try:
+            async with asyncio.timeout(self.address.timeout):
+                while pending:
+                    undecided = await stream.run(load("store"), *_arguments(pending, known))
+                    pending = self._replaceable(pending, undecided, known)
+        except TimeoutError:
+            silence = f"no answer within {self.address.timeout:g} s"
+            stream.fail(silence)
+            raise resp.lost(self.address, silence) from None
 
     async def close_writer(self) -> None:
         """Disconnect."""

@@ -205,6 +205,24 @@ def test_a_store_that_stays_away_is_an_error_in_bounded_time(private_redis):
         backend._watcher_of_this_thread().close()
 
 
+def test_a_store_that_says_nothing_is_given_up_by_a_worker_too(private_redis):
+    server = private_redis()
+    with backend_at(server.url, redis_socket_timeout=0.5) as backend:
+        record = backend.prepare_write("id", 5, "SUCCESS")
+
+        async def main():
+            await backend.open_writer()
+            server.pause()
+            with pytest.raises(exceptions.OperationalError, match="no answer within 0.5 s"):
+                await asyncio.wait_for(backend.write([record]), 10)
+            server.resume()
+            await asyncio.wait_for(backend.write([record]), 10)
+            await backend.close_writer()
+
+        asyncio.run(main())
+        assert backend.get_result("id") == 5
+
+
 def test_a_forked_process_opens_connections_of_its_own(redis_url):
     with backend_at(redis_url) as backend:
         backend.store_result("parent", 1, "SUCCESS")
