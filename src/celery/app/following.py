@@ -147,8 +147,8 @@ def _success(backend: Backend, task_id: str, form: Any) -> bytes | None:
         return None
 
 
-class Place(NamedTuple):
-    """Where a member is in a header."""
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where a member is in a header. A struct, as each member makes one: a named tuple takes four times as long."""
 
     group_id: str
     task_id: str

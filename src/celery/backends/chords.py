@@ -49,25 +49,22 @@ _AT_ONCE = 1000
 _OUR_DECODE = "celery.backends.base"
 
 
-class _Part(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    version: Any
-    task_id: Any
-    state: Any
-    value: Any
-
-
-_read_parts = msgspec.json.Decoder(list[_Part]).decode
 #: Of a retry policy: the pauses between tries.
 _PAUSES = (("start", 0.0), ("step", 0.2), ("max", 0.2))
 
 
-class Member(msgspec.Struct, frozen=True, gc=False):
-    """A finished member of a header, as it was counted. The collector does not look at them: they come by the many."""
+class Member(msgspec.Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=True, gc=False):
+    """A finished member of a header, as it was counted: a part is its JSON, with the version of the format as the tag.
+    The collector does not look at them: they come by the many.
+    """
 
     task_id: str
     state: str
     #: The value; for FAILURE and REVOKED what `Backend.exception_to_python` takes.
     value: Any
+
+
+_read_all = msgspec.json.Decoder(list[Member]).decode
 
 
 class ChordBook(abc.ABC):
@@ -247,7 +244,7 @@ def _read_together(backend: Backend, parts: Sequence[bytes]) -> list[Member] | N
         text = b"[" + b", ".join(parts) + b"]"
         if not serializers.is_plain_json(text, *kind):
             return None
-        members = [Member(part.task_id, part.state, part.value) for part in _read_parts(text)]
+        members = _read_all(text)
     except (TypeError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
     return members if len(members) == len(parts) else None

@@ -82,7 +82,7 @@ class Plan(NamedTuple):
         """
         refused, claims = reply
         for settlement in self.settlements:
-            if settlement.parts:
+            if settlement.claims:  # of an earlier try
                 settlement.claims = []
         for position, number, token in claims:
             settlement = self.settlements[position]
