@@ -11,7 +11,6 @@ Bindings of queues that expire are renewed after a third of their life (wire.md 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -197,7 +196,7 @@ class Subscriptions:
             self._stream.fail("the connection that hears channels was lost")
 
     async def _ask_for_life(self, channels: Stream) -> None:
-        with contextlib.suppress(exceptions.OperationalError):  # it was lost meanwhile
+        try:
             while True:
                 await asyncio.sleep(_PING)
                 answer = channels.send("PING")
@@ -206,6 +205,8 @@ class Subscriptions:
                     await asyncio.sleep(_AGAIN)
                 if not answer.done():
                     channels.fail(f"no answer within {_ANSWER:g} s")
+        except exceptions.OperationalError:
+            pass  # it was lost meanwhile; to name the error any earlier would import kombu, of which that is one
 
     async def _bind_expiring(self, queue: Queue) -> None:
         await self._stream.pipeline(self._routes.announce(queue))
