@@ -284,6 +284,7 @@ class TestServers:
         stage.open_gate(gate)
         stage.ledger.wait("ran", other)
         stage.ledger.wait("ran", key, seconds=TAKEOVER)
+        assert stage.ledger.counts("ran")[other] == 1
 
     @pytest.mark.parametrize("server", [pytest.param(PrivateRedis, marks=pytest.mark.needs("redis"))], indirect=True)
     def test_connections_are_cut(self, server, stage, census):

@@ -268,9 +268,9 @@ class TestAway:
             assert len(stage.ledger.entries("ran", key)) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
-def test_a_worker_that_is_not_up_yet_ends_too(stage, number):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGQUIT, 1)])
+def test_a_worker_that_is_not_up_yet_ends_too(stage, number, status):
     worker = stage.start("-c", "1")
     worker.wait_said("[tasks]")
     worker.tell(number)
-    worker.wait_end()
+    assert worker.wait_end() == status
