@@ -244,6 +244,12 @@ class Consumer:
                 continue
             await self._take(deliveries)
 
+    async def progress(self, seconds: float) -> None:
+        """Return when more may be taken than before, or after so long. For who holds up the intake."""
+        self._more.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._more.wait(), seconds)
+
     async def _fit_prefetch(self, receiver: Receiver, room: int) -> None:
         """For brokers that push: what is configured, and what waits for its time; else what is here and what is wanted,
         in powers of two so that it seldom changes.
@@ -292,6 +298,7 @@ class Consumer:
                 self.requests.pop(job.number, None)
             raise
         self.gate.submit(jobs)
+        await self._suspects.begun()
 
     def _reserve(self, delivery: Delivery, decision: Decision, aftermath: Any = None) -> tuple[Job, Any]:
         assert decision.task is not None
@@ -319,7 +326,7 @@ class Consumer:
         elif decision.action is Action.COUNT:
             first, most = _COUNTED_WITHIN
             pause = random.random() * min(first * 4**delivery.failures, most)  # noqa: S311 - no secret
-            self.wait_here(delivery, pause, self._count)
+            self._wait_here(delivery, pause, self._count)
         elif decision.action is Action.FAIL:
             assert decision.error is not None
             name = type(decision.error).__name__
@@ -338,24 +345,17 @@ class Consumer:
         if not here and self.receiver.capabilities.delay:
             self.settler.settlement(delivery, Verdict.DELAY, until=decision.until)
             return
-        self.wait_here(delivery, decision.until - now, self.due)
+        self._wait_here(delivery, decision.until - now, self._due)
 
-    def wait_here(self, delivery: Delivery, seconds: float, then: Callable[[Delivery], None]) -> None:
-        """Keep a delivery for so long, then call; unless it goes back, or its connection."""
+    def _wait_here(self, delivery: Delivery, seconds: float, then: Callable[[Delivery], None]) -> None:
         self._waits[id(delivery)] = delivery, asyncio.get_running_loop().call_later(seconds, then, delivery)
-
-    def waiting(self) -> list[Delivery]:
-        """Those that are kept so."""
-        return [delivery for delivery, _ in self._waits.values()]
 
     def _count(self, delivery: Delivery) -> None:
         del self._waits[id(delivery)]
         self.settler.settlement(delivery, Verdict.COUNT)
 
-    def due(self, delivery: Delivery) -> None:
-        """A delivery has been kept for long enough: decide anew. Nothing happens when it is no longer here."""
-        if self._waits.pop(id(delivery), None) is None:
-            return
+    def _due(self, delivery: Delivery) -> None:
+        del self._waits[id(delivery)]
         # The loop's timers are a little early at times: then it is decided to wait once more.
         now = time.time()
         again = self.strategy.decide(delivery, now)

@@ -9,9 +9,10 @@ that are acknowledged late, as only they come back:
     one                   others with one, as many as there are processes
     more                  no other with any
 
-What has to wait is given back for a moment, which is not counted; only when that is settled the others begin. One with
-more than one failure is held for a moment before it begins, as those behind it in the queue may come only then, one by
-one: they are given back, and come again when it runs. It may end the worker at once, and they would be counted with it.
+What has to wait is given back for a moment, which is not counted; only when that is settled the others begin. When one
+with more than one failure has begun, the worker takes nothing for a moment, or until it is over: it may end the worker
+at once, and those behind it in the queue, which come one by one, would be counted with it. It does not wait itself
+until they have come and gone back: where workers die one after the other, it would be counted without having begun.
 """
 
 from __future__ import annotations
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
     from celery.worker.consumer.consumer import Consumer
     from celery.worker.strategy import Decision
 
-#: Seconds that it is given back for, for each failure; in random order. The least is longer than `_FIRST`, for what
-#: comes as soon as another one is held to stay away until that has begun.
-_MOMENT = (0.2, 0.5)
-#: Seconds that it is held for before it begins.
+#: Seconds that it is given back for, for each failure; in random order.
+_MOMENT = (0.05, 0.5)
+#: Seconds in which nothing is taken behind one that has begun.
 _FIRST = 0.1
 #: Seconds that one waits at most until others are known to have been given back.
 _GIVING_BACK = 5.0
@@ -45,9 +45,11 @@ class Suspects:
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         self._given_back = False
+        #: The one that begins alone.
+        self._alone: Delivery | None = None
 
     def may_begin(self, delivery: Delivery, decision: Decision, now: float) -> bool:
-        """Whether a delivery that is to run may do so once `others_given_back`; else it is given back, or comes later.
+        """Whether a delivery that is to run may do so once `others_given_back`; else it is given back.
 
         Args:
             delivery: with failures.
@@ -60,14 +62,13 @@ class Suspects:
         if decision.task is None or not decision.task.acks_late or not consumer.receiver.capabilities.started_records:
             return True
         held = [request.delivery for request in consumer.requests.values() if request.acks_late]
-        held += consumer.waiting()
-        stays, moment = place_of(delivery, held, consumer.worker.concurrency)
-        if not stays:
+        moment = moment_apart(delivery, held, consumer.worker.concurrency)
+        if moment:
             consumer.settler.settlement(delivery, Verdict.DELAY, until=now + moment)
             self._given_back = True
-        elif moment:
-            consumer.wait_here(delivery, moment, self._begin_soon)
-        return stays and not moment
+        elif delivery.failures > 1:
+            self._alone = delivery
+        return not moment
 
     async def others_given_back(self) -> None:
         """Return when they are, before one that stayed can end us all."""
@@ -76,16 +77,19 @@ class Suspects:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._consumer.settler.drained(), _GIVING_BACK)
 
-    def _begin_soon(self, delivery: Delivery) -> None:
-        self._consumer.worker.spawn(self._begin(delivery))
+    async def begun(self) -> None:
+        """Return when one that has begun alone is over, or after a moment: nothing is to be taken until then."""
+        alone, self._alone = self._alone, None
+        if alone is None:
+            return
+        loop, requests = asyncio.get_running_loop(), self._consumer.requests
+        end = loop.time() + _FIRST
+        while (left := end - loop.time()) > 0 and any(request.delivery is alone for request in requests.values()):
+            await self._consumer.progress(left)
 
-    async def _begin(self, delivery: Delivery) -> None:
-        await self.others_given_back()
-        self._consumer.due(delivery)
 
-
-def place_of(delivery: Delivery, held: Iterable[Delivery], processes: int) -> tuple[bool, float]:
-    """Whether a delivery may stay, and the seconds that it waits, here or elsewhere.
+def moment_apart(delivery: Delivery, held: Iterable[Delivery], processes: int) -> float:
+    """Seconds that a delivery has to wait elsewhere; 0.0 when it can be taken.
 
     Args:
         delivery: of a task that is acknowledged late.
@@ -94,8 +98,7 @@ def place_of(delivery: Delivery, held: Iterable[Delivery], processes: int) -> tu
     """
     failures = delivery.failures
     if not failures:
-        return True, 0.0
+        return 0.0
     others = [other.failures for other in held if other.failures]
-    if not others or (max(failures, *others) == 1 and len(others) < processes):
-        return True, _FIRST if failures > 1 else 0.0
-    return False, failures * random.uniform(*_MOMENT)  # noqa: S311 - an order, no secret
+    together = not others or (max(failures, *others) == 1 and len(others) < processes)
+    return 0.0 if together else failures * random.uniform(*_MOMENT)  # noqa: S311 - an order, no secret
