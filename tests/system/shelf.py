@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from celery.backends.base import KeyValueStoreBackend
@@ -29,6 +30,15 @@ class Shelf(KeyValueStoreBackend):
     def exception_safe_to_retry(self, exc):
         # The whole folder is away, as a file system that is not mounted is.
         return isinstance(exc, FileNotFoundError)
+
+
+class LateShelf(Shelf):
+    """It takes its time to write that a task is tried again."""
+
+    def set(self, key, value):
+        if '"RETRY"' in value:
+            time.sleep(0.5)
+        super().set(key, value)
 
 
 class CountingShelf(Shelf):

@@ -32,11 +32,12 @@ def test_a_worker_waits_for_a_store_that_is_away(tmp_path, private_redis):
 
 
 @pytest.fixture
-def stage_with_shelf(tmp_path, monkeypatch):
+def stage_with_shelf(request, tmp_path, monkeypatch):
     folder = tmp_path / "shelf"
     folder.mkdir()
     monkeypatch.setenv("SHELF", str(folder))
-    stage = Stage("sqlite", f"sqlite:///{tmp_path / 'broker.sqlite'}", "shelf:Shelf", tmp_path)
+    kind = getattr(request, "param", "Shelf")
+    stage = Stage("sqlite", f"sqlite:///{tmp_path / 'broker.sqlite'}", f"shelf:{kind}", tmp_path)
     yield stage
     stage.close()
 
@@ -53,6 +54,17 @@ def test_a_blocking_backend_of_a_third_party_is_served_by_the_children(stage_wit
         failing.get(timeout=SOON, interval=0.02)
     assert again.get(timeout=SOON, interval=0.02) is not None
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("stage_with_shelf", ["LateShelf"], indirect=True)
+def test_what_a_retry_comes_to_is_not_replaced_by_the_state_of_the_attempt_before(stage_with_shelf):
+    """The store does not compare as it writes, and the other child runs the retry at once."""
+    stage = stage_with_shelf
+    worker = stage.worker("-c", "2")
+    result = stage.send("retry", stage.key(), 0)
+    assert result.get(timeout=SOON, interval=0.02) is not None
+    assert worker.stop() == 0
+    assert result.state == "SUCCESS"
 
 
 def test_children_wait_for_a_store_of_a_third_party_that_is_away(stage_with_shelf):

@@ -2,7 +2,8 @@
 
 Rules
     1. What follows is sent, confirmed, before the result is stored; then the chord that counts the task is told, by the
-       documented hook of the backend. The worker does the rest.
+       documented hook of the backend. The worker does the rest. RETRY is stored before the retry is sent: few of these
+       stores compare as they write, and it must not replace what the next attempt has come to.
     2. A broker or a store that is away is waited for, as the worker does: the attempt is over, and must not be made
        again for that. Time limits and a cold shutdown still end the process.
     3. When the worker stops that has a bound: the outcome is left (`Disposition.LEFT`). What is acknowledged late goes
@@ -18,7 +19,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from celery import exceptions
+from celery import exceptions, states
 from celery.app import chords
 from celery.app.outcome import Disposition
 from celery.utils.log import get_logger
@@ -63,17 +64,27 @@ def settle(app: Celery, attempt: Attempt, patience: Callable[[], float]) -> None
 
 def _settle(app: Celery, attempt: Attempt, patience: Callable[[], float]) -> None:
     outcome, backend = attempt.outcome, attempt.plan.task.backend
-    policy = dict(app.conf.task_publish_retry_policy)
     book = app.backend.chords
     insist = partial(_insist, attempt, patience)
     if outcome.begins and book is not None:
         insist("the size of a chord", lambda: book.begin(outcome.begins))
-    if outcome.follow:
-        insist("what follows", lambda: app.publisher.publish(outcome.follow, confirm=True, policy=policy))
-    for write in outcome.writes:
-        insist("its result", partial(_store, attempt, write), backend.exception_safe_to_retry)
+    steps = [_store_all, _send_all] if outcome.state == states.RETRY else [_send_all, _store_all]
+    for step in steps:
+        step(app, attempt, insist)
     for part in outcome.parts:
         insist("its chord", partial(_tell, app, attempt, part), backend.exception_safe_to_retry)
+
+
+def _send_all(app: Celery, attempt: Attempt, insist: Callable[..., None]) -> None:
+    if follow := attempt.outcome.follow:
+        policy = dict(app.conf.task_publish_retry_policy)
+        insist("what follows", lambda: app.publisher.publish(follow, confirm=True, policy=policy))
+
+
+def _store_all(_app: Celery, attempt: Attempt, insist: Callable[..., None]) -> None:
+    backend = attempt.plan.task.backend
+    for write in attempt.outcome.writes:
+        insist("its result", partial(_store, attempt, write), backend.exception_safe_to_retry)
 
 
 def _store(attempt: Attempt, write: ResultWrite) -> None:

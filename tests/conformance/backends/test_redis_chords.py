@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from pathlib import Path
 
@@ -161,3 +162,14 @@ def test_parts_have_the_form_of_records(redis_url, settings):
         assert repr(backend.exception_to_python(bad.value)) == "ValueError('boom')"
     finally:
         app.close()
+
+
+def test_a_chord_of_a_silent_producer_is_looked_for_again_as_soon_as_the_claim_of_another_ends(backend):
+    book, group_id = backend.chords, str(uuid.uuid4())
+    book.open(group_id, b'{"task": "w.xsum"}', 0.1)
+    backend._call("SET", f"celery-taskset-meta-{group_id}.c", "another", "PX", 700)
+    deadline = time.monotonic() + 4  # a claim lasts for six seconds
+    while not (claims := book.abandoned()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [claim.part.group_id for claim in claims] == [group_id]

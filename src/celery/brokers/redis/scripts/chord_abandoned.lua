@@ -9,11 +9,12 @@ for number, base in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', string.forma
   if known.holder == 'done' or (known.size and known.count >= known.size) then
     chord_sent(base, set, bodies)
   else
-    redis.call('ZADD', set, string.format('%.3f', now + claim), base)
     local token = ARGV[6] .. '.' .. number
     if redis.call('SET', base .. '.c', token, 'NX', 'EX', claim) then
       found[#found + 1] = {base, redis.call('HGET', bodies, base), token}
     end
+    -- Looked for again when the claim ends, of whoever it is: it may be prolonged, or have a moment left.
+    redis.call('ZADD', set, string.format('%.3f', now + math.max(redis.call('PTTL', base .. '.c'), 1) / 1000), base)
   end
 end
 return found
